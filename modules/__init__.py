@@ -1,0 +1,1 @@
+"""The user code that TFX components import by dotted path."""

@@ -1,0 +1,1 @@
+"""Ranking metrics for TensorFlow Model Analysis."""

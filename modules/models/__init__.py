@@ -1,0 +1,1 @@
+"""Recommenders: one family a file, all under the contract in `base`."""

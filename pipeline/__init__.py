@@ -1,0 +1,1 @@
+"""The DAG and everything that runs around its components."""

@@ -1,0 +1,327 @@
+"""`PipelineConfig`: the one typed object that describes a pipeline.
+
+It is read from a YAML file and may be overridden field by field from the command line. Importing this module
+imports neither TensorFlow nor TFX, so that commands which only look something up start quickly.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+CONFIG_DIRECTORY = Path(__file__).parent / "configs"
+SCHEMA_DIRECTORY = Path(__file__).parent.parent / "schemas"
+
+FeatureGroup = Literal["ids", "user", "item", "context", "time"]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class ConfigError(ValueError):
+    """A configuration file or override that cannot be used. The message names every offending field."""
+
+
+class _Section(BaseModel):
+    """Base of every section: unknown fields are refused, values are not coerced between kinds, nothing mutates."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ColumnConfig(_Section):
+    """Where one feature comes from in a source table."""
+
+    source: str
+    """Name of the column in the file (or of the feature, for TFRecord)."""
+    type: Literal["int", "float", "string"] | None = None
+    """Type to parse to; values that do not parse make the row malformed. Unset: inferred from the whole column."""
+    separator: str | None = None
+    """Splits the cell into several values, e.g. `|` for genres. Unset: one value."""
+
+
+class TableConfig(_Section):
+    """One source table: files of one format and the columns to take from them."""
+
+    pattern: str
+    """Glob of the table's files, relative to `data.directory`, e.g. `interactions.tsv` or `interactions-*.parquet`."""
+    format: Literal["csv", "tsv", "parquet", "tfrecord"]
+    """File format. CSV and TSV need a header line and UTF-8; `.gz` files are decompressed."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """Field separator of a CSV or TSV file. Unset: a comma or a tab."""
+    columns: dict[str, ColumnConfig]
+    """Feature name (as in the schema) to source column. A bare string is short for `{source: string}`."""
+
+    @pydantic.field_validator("columns", mode="before")
+    @classmethod
+    def _expand_short_form(cls, columns: Any) -> Any:
+        if isinstance(columns, Mapping):
+            return {name: {"source": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
+        return columns
+
+    @property
+    def field_delimiter(self) -> str:
+        """The delimiter in force."""
+        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+
+
+class SplitConfig(_Section):
+    """Global temporal split: shares of the events, in order of time."""
+
+    train: Share = 0.8
+    """Share of the events, the earliest ones, that models are fitted on."""
+    validation: Share = 0.1
+    """Share of the events, the next ones, that settings and early stopping are decided on. The rest is the test."""
+
+    @pydantic.model_validator(mode="after")
+    def _leave_a_test_split(self) -> SplitConfig:
+        if not 0 < self.train < self.train + self.validation < 1:
+            raise ValueError(
+                f"train + validation must leave a share for the test split; received {self.train} + {self.validation}"
+            )
+        return self
+
+
+class DataConfig(_Section):
+    """The three source tables and how interactions become examples."""
+
+    directory: str
+    """Folder of the source files. May contain `{SPAN}`, e.g. `data/span-{SPAN}`: then the latest span is ingested."""
+    interactions: TableConfig
+    """The interaction log. Must map `user_id`, `item_id` and `timestamp`; the other columns are feedback or context."""
+    items: TableConfig
+    """The catalogue. Must map `item_id`."""
+    users: TableConfig | None = None
+    """User profiles. Must map `user_id`. Unset: users have no columns of their own."""
+    feedback: str | None = None
+    """Interaction column that holds the feedback (a rating, seconds watched); it is written to the history too."""
+    splits: SplitConfig = SplitConfig()
+    """Shares of the global temporal split."""
+    history_length: int = Field(default=50, ge=1, le=1000)
+    """Most recent strictly earlier interactions that are written to an example."""
+    timestamp_unit: Literal["seconds", "milliseconds"] = "seconds"
+    """Unit of the source timestamps; examples always carry seconds."""
+    earliest: datetime.date = datetime.date(1980, 1, 1)
+    """Events before this day (UTC) are rejected as malformed."""
+    latest: datetime.date = datetime.date(2100, 1, 1)
+    """Events on or after this day (UTC) are rejected as malformed."""
+    max_rejected_share: Share = 0.001
+    """Share of rejected rows, per table, above which ingestion fails."""
+
+    @pydantic.model_validator(mode="after")
+    def _require_key_columns(self) -> DataConfig:
+        required = {"interactions": ("user_id", "item_id", "timestamp"), "items": ("item_id",), "users": ("user_id",)}
+        for table_name, names in required.items():
+            table = getattr(self, table_name)
+            for name in names:
+                if table is not None and name not in table.columns:
+                    raise ValueError(
+                        f"{table_name}.columns must map {name!r}; received only {sorted(table.columns)}"
+                    )
+        if self.feedback is not None and self.feedback not in self.interactions.columns:
+            raise ValueError(
+                f"feedback must name a column of interactions.columns {sorted(self.interactions.columns)}; "
+                f"received {self.feedback!r}"
+            )
+        return self
+
+
+class FeatureConfig(_Section):
+    """What Transform computes and which of it the models see."""
+
+    groups: tuple[FeatureGroup, ...] = ("ids", "user", "item", "context", "time")
+    """Feature groups that models may use. Leave some out to run an ablation; Transform stays cached."""
+    quantile_buckets: int = Field(default=10, ge=2)
+    """Buckets of each bucketised continuous feature."""
+    text_tokens: int = Field(default=8, ge=1)
+    """Tokens kept of each text feature."""
+    max_vocabulary_size: int = Field(default=1_000_000, ge=1)
+    """Most frequent values kept in a vocabulary; the others share the out-of-vocabulary bucket."""
+    transform_statistics: bool = False
+    """Also compute statistics of the transformed data. Costs about as much as the transformation itself."""
+
+
+class ModelConfig(_Section):
+    """Which recommender to train."""
+
+    family: str = "two_tower"
+    """Name in `modules.models.registry`: `popularity` or `two_tower`."""
+    settings: dict[str, Any] = {}
+    """Fields of that family's own config; checked against it before a run starts."""
+    seed: int = 17
+    """Seed of every source of randomness in training."""
+
+
+class ThresholdConfig(_Section):
+    """One rule that a model must satisfy to be blessed."""
+
+    metric: str
+    """Metric name, e.g. `ndcg@10`."""
+    slice: dict[str, str] = {}
+    """Feature values of the slice, e.g. `{gender: F}`. Empty: overall."""
+    minimum: float | None = None
+    """Lowest acceptable value."""
+    minimum_change: float | None = None
+    """Lowest acceptable difference to the last blessed model (negative tolerates a loss)."""
+
+    @pydantic.model_validator(mode="after")
+    def _require_a_bound(self) -> ThresholdConfig:
+        if self.minimum is None and self.minimum_change is None:
+            raise ValueError("a threshold needs `minimum`, `minimum_change` or both; received neither")
+        return self
+
+
+class EvaluationConfig(_Section):
+    """Metrics, slices and the gate."""
+
+    top_k: tuple[int, ...] = (1, 5, 10, 50, 100)
+    """Cut-offs of the ranking metrics."""
+    slices: tuple[tuple[str, ...], ...] = ()
+    """Slices by raw or derived feature, e.g. `[gender]`, or a cross `[gender, age_band]`. Overall is always there."""
+    thresholds: tuple[ThresholdConfig, ...] = ()
+    """Rules of the gate. A model that fails one is not blessed and never pushed."""
+    confidence_intervals: bool = True
+    """Compute 95 % jackknife intervals, at little cost."""
+
+
+class ServingConfig(_Section):
+    """Where validated models go and how they are served."""
+
+    model_name: str = Field(default="recommender", pattern=r"^[A-Za-z0-9_.-]+$")
+    """Name that clients ask for; also the folder below `<workspace>/serving`."""
+    port: int = Field(default=8500, ge=0, le=65535)
+    """gRPC port of the local server (8500 is TensorFlow Serving's). 0 picks a free one."""
+    top_k: int = Field(default=100, ge=1)
+    """Recommendations that the exported signatures return."""
+    validation_requests: int = Field(default=16, ge=1)
+    """Examples of the test split that the server validator sends to a candidate."""
+    validation_timeout_seconds: float = Field(default=120.0, gt=0)
+    """Time a candidate has to load and answer."""
+
+
+class PipelineConfig(_Section):
+    """Everything a run of the pipeline depends on."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """Pipeline name in ML Metadata and on Kubeflow."""
+    workspace: str
+    """Folder of this pipeline's metadata, artifacts, logs, rejected rows and pushed models."""
+    schema_file: str
+    """Curated schema: a path, or a path below `schemas/` of the installed package."""
+    data: DataConfig
+    features: FeatureConfig = FeatureConfig()
+    model: ModelConfig = ModelConfig()
+    evaluation: EvaluationConfig = EvaluationConfig()
+    serving: ServingConfig = ServingConfig()
+    beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
+    """Arguments of Apache Beam pipelines, e.g. `--runner=FlinkRunner`."""
+
+    @property
+    def artifact_root(self) -> str:
+        """Folder of the artifacts that components write."""
+        return f"{self.workspace}/artifacts"
+
+    @property
+    def metadata_path(self) -> str:
+        """SQLite file of ML Metadata."""
+        return f"{self.workspace}/metadata.sqlite"
+
+    @property
+    def log_directory(self) -> str:
+        """Folder of the runs' logs."""
+        return f"{self.workspace}/logs"
+
+    @property
+    def rejected_rows_directory(self) -> str:
+        """Folder that malformed rows are written to."""
+        return f"{self.workspace}/rejected"
+
+    @property
+    def serving_directory(self) -> str:
+        """`model_base_path` for TensorFlow Serving: one numbered folder per pushed version."""
+        return f"{self.workspace}/serving/{self.serving.model_name}"
+
+    def read_schema_text(self) -> str:
+        """Returns the curated schema's text.
+
+        Raises:
+          ConfigError: if the file is neither at the path given nor below the package's `schemas/`.
+        """
+        for candidate in (Path(self.schema_file), SCHEMA_DIRECTORY / self.schema_file):
+            if candidate.is_file():
+                return candidate.read_text(encoding="utf-8")
+        raise ConfigError(
+            f"schema_file: no such file {self.schema_file!r}, neither here nor in the package's schemas/ folder"
+        )
+
+
+def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> PipelineConfig:
+    """Reads a pipeline's configuration.
+
+    Args:
+      name_or_path: a YAML file, or the name of one shipped in `pipeline/configs`, e.g. `movielens-100k`.
+      overrides: assignments `a.b=value` that win over the file; the value is read as YAML.
+
+    Returns:
+      The validated configuration.
+
+    Raises:
+      ConfigError: naming the file and, for each bad field, its path, the value received and what was expected.
+    """
+    path = _find_config_file(name_or_path)
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a mapping of fields; received {type(document).__name__}")
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return PipelineConfig.model_validate(document)
+    except pydantic.ValidationError as error:
+        raise ConfigError(describe_validation_error(error, str(path))) from error
+
+
+def describe_validation_error(error: pydantic.ValidationError, source: str, prefix: str = "") -> str:
+    """Rewrites Pydantic's errors as one line per field: path, value received, what was expected."""
+    lines = []
+    for problem in error.errors():
+        field = ".".join(str(part) for part in problem["loc"])
+        location = ".".join(part for part in (prefix, field) if part) or "(the whole file)"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"{location}: no such field; received {problem['input']!r}")
+        elif problem["type"] == "missing":
+            lines.append(f"{location}: required, but not given")
+        else:
+            lines.append(f"{location}: received {problem['input']!r}; expected: {problem['msg']}")
+    return f"{source} cannot be used:\n  " + "\n  ".join(lines)
+
+
+def _find_config_file(name_or_path: str | Path) -> Path:
+    path = Path(name_or_path)
+    shipped = CONFIG_DIRECTORY / f"{name_or_path}.yaml"
+    for candidate in (path, shipped):
+        if candidate.is_file():
+            return candidate
+    names = ", ".join(sorted(file.stem for file in CONFIG_DIRECTORY.glob("*.yaml")))
+    raise ConfigError(f"no configuration {str(name_or_path)!r}: neither a file nor one of those shipped ({names})")
+
+
+def _apply_override(document: dict[str, Any], override: str) -> None:
+    dotted, separator, text = override.partition("=")
+    if not separator or not dotted:
+        raise ConfigError(f"an override must look like field.subfield=value; received {override!r}")
+    *parents, leaf = dotted.split(".")
+    section: Any = document
+    for depth, parent in enumerate(parents):
+        section = section.setdefault(parent, {})
+        if not isinstance(section, dict):
+            raise ConfigError(f"{'.'.join(parents[: depth + 1])} is not a section; received the override {override!r}")
+    try:
+        section[leaf] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{dotted}: the value {text!r} is not valid YAML: {error}") from error

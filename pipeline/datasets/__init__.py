@@ -1,0 +1,1 @@
+"""Datasets that `marquee data` can put on disk."""

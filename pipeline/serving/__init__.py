@@ -1,0 +1,1 @@
+"""The gRPC client, the local model server and the requests that warm a model up."""

@@ -1,0 +1,1 @@
+"""Curated, tagged TFMD schemas: one folder per dataset."""
