@@ -52,7 +52,17 @@ class Kind(enum.Enum):
 
 
 class SchemaError(ValueError):
-    """A schema whose tags contradict each other or leave something out."""
+    """A schema whose tags contradict each other or its types, or leave something out."""
+
+
+_NUMBERS = (schema_pb2.INT, schema_pb2.FLOAT)
+_REQUIRED_TYPES: dict[Role | Kind, tuple[int, ...]] = {
+    Role.USER_ID: (schema_pb2.BYTES,),
+    Role.ITEM_ID: (schema_pb2.BYTES,),
+    Role.TIMESTAMP: (schema_pb2.INT,),
+    Kind.CONTINUOUS: _NUMBERS,
+    Kind.TEXT: (schema_pb2.BYTES,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +101,16 @@ class ColumnTable:
         """
         columns = tuple(_read_column(feature) for feature in schema.feature)
         table = cls(columns)
+        names = [column.name for column in columns]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise SchemaError(f"each feature may be described once; received {repeated} more than once")
+        domains = {domain.name for domain in schema.string_domain}
+        for feature in schema.feature:
+            if feature.domain and feature.domain not in domains:
+                raise SchemaError(
+                    f"feature {feature.name!r}: no string_domain is named {feature.domain!r}; "
+                    f"expected one of {sorted(domains)}"
+                )
         for role in (Role.USER_ID, Role.ITEM_ID, Role.TIMESTAMP):
             names = [column.name for column in table.with_role(role)]
             if len(names) != 1:
@@ -133,12 +153,18 @@ def parse_schema(text: str, source: str = "schema") -> schema_pb2.Schema:
 
 
 def sub_schema(schema: schema_pb2.Schema, names: Iterable[str]) -> schema_pb2.Schema:
-    """Returns the schema of these features only, with the string domains that they use."""
+    """Returns the schema of these features only, with the string domains that they use.
+
+    What the schema says of whole examples (tensor representations, number of examples) is left out: it may name
+    other features, and need not hold for other examples.
+    """
     wanted = set(names)
     result = schema_pb2.Schema()
     result.CopyFrom(schema)
     del result.feature[:]
     result.feature.extend(feature for feature in schema.feature if feature.name in wanted)
+    result.ClearField("tensor_representation_group")
+    result.ClearField("dataset_constraints")
     used_domains = {feature.domain for feature in result.feature if feature.domain}
     del result.string_domain[:]
     result.string_domain.extend(domain for domain in schema.string_domain if domain.name in used_domains)
@@ -173,6 +199,15 @@ def _read_column(feature: schema_pb2.Feature) -> Column:
         )
     if len(kinds) > 1:
         raise SchemaError(f"feature {feature.name!r} has more than one kind; received {tags}")
+    typed: list[Role | Kind] = [history_of or roles[0], *kinds]
+    for tag in typed:
+        types = _REQUIRED_TYPES.get(tag, (schema_pb2.BYTES, *_NUMBERS))
+        if feature.type not in types:
+            raise SchemaError(
+                f"feature {feature.name!r}: {tag.value} needs a type out of "
+                f"{[schema_pb2.FeatureType.Name(type_) for type_ in types]}; "
+                f"received {schema_pb2.FeatureType.Name(feature.type)}"
+            )
     return Column(
         name=feature.name,
         role=roles[0],

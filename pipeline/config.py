@@ -7,6 +7,8 @@ imports neither TensorFlow nor TFX, so that commands which only look something u
 from __future__ import annotations
 
 import datetime
+import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +16,8 @@ from typing import Annotated, Any, Literal
 import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
+
+from modules import features
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 SCHEMA_DIRECTORY = Path(__file__).parent.parent / "schemas"
@@ -27,7 +31,7 @@ class ConfigError(ValueError):
 
 
 class _Section(BaseModel):
-    """Base of every section: unknown fields are refused, values are not coerced between kinds, nothing mutates."""
+    """Base of every section: unknown fields are refused, nothing mutates."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -39,7 +43,7 @@ class ColumnConfig(_Section):
     """Name of the column in the file (or of the feature, for TFRecord)."""
     type: Literal["int", "float", "string"] | None = None
     """Type to parse to; values that do not parse make the row malformed. Unset: inferred from the whole column."""
-    separator: str | None = None
+    separator: str | None = Field(default=None, min_length=1)
     """Splits the cell into several values, e.g. `|` for genres. Unset: one value."""
 
 
@@ -80,7 +84,8 @@ class SplitConfig(_Section):
     def _leave_a_test_split(self) -> SplitConfig:
         if not 0 < self.train < self.train + self.validation < 1:
             raise ValueError(
-                f"train + validation must leave a share for the test split; received {self.train} + {self.validation}"
+                "train and validation must be above 0 and leave a share for the test split; "
+                f"received {self.train} + {self.validation}"
             )
         return self
 
@@ -118,14 +123,33 @@ class DataConfig(_Section):
             table = getattr(self, table_name)
             for name in names:
                 if table is not None and name not in table.columns:
-                    raise ValueError(
-                        f"{table_name}.columns must map {name!r}; received only {sorted(table.columns)}"
-                    )
-        if self.feedback is not None and self.feedback not in self.interactions.columns:
-            raise ValueError(
-                f"feedback must name a column of interactions.columns {sorted(self.interactions.columns)}; "
-                f"received {self.feedback!r}"
-            )
+                    raise ValueError(f"{table_name}.columns must map {name!r}; received only {sorted(table.columns)}")
+        others = sorted(set(self.interactions.columns) - set(required["interactions"]))
+        if self.feedback is not None and self.feedback not in others:
+            raise ValueError(f"feedback must name one of interactions.columns {others}; received {self.feedback!r}")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _name_features_once(self) -> DataConfig:
+        taken = {features.HISTORY_ITEM_IDS, features.HISTORY_TIMESTAMPS, features.SEEN_ITEM_IDS}
+        if self.feedback is not None:
+            taken.add(features.history_feature_name(self.feedback))
+        keys = {"interactions": None, "items": features.ITEM_ID, "users": features.USER_ID}
+        for table_name, key in keys.items():
+            table = getattr(self, table_name)
+            names = set(table.columns) - {key} if table is not None else set()
+            if taken & names:
+                raise ValueError(
+                    f"{table_name}.columns must use names that neither another table nor the history uses; "
+                    f"received {sorted(taken & names)}"
+                )
+            taken |= names
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _leave_some_days(self) -> DataConfig:
+        if self.earliest >= self.latest:
+            raise ValueError(f"earliest must be a day before latest; received {self.earliest} and {self.latest}")
         return self
 
 
@@ -177,8 +201,10 @@ class ThresholdConfig(_Section):
 class EvaluationConfig(_Section):
     """Metrics, slices and the gate."""
 
-    top_k: tuple[int, ...] = (1, 5, 10, 50, 100)
+    top_k: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10, 50, 100)
     """Cut-offs of the ranking metrics."""
+    bands: dict[str, tuple[float, ...]] = {}
+    """Ascending boundaries by numeric column; `age: [18, 25]` makes the derived slice `age_band`: <18, 18-24, 25+."""
     slices: tuple[tuple[str, ...], ...] = ()
     """Slices by raw or derived feature, e.g. `[gender]`, or a cross `[gender, age_band]`. Overall is always there."""
     thresholds: tuple[ThresholdConfig, ...] = ()
@@ -258,6 +284,15 @@ class PipelineConfig(_Section):
         )
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads `1e-3` as a number, as YAML 1.2 has it; PyYAML takes it for text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> PipelineConfig:
     """Reads a pipeline's configuration.
 
@@ -270,10 +305,11 @@ def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pipe
 
     Raises:
       ConfigError: naming the file and, for each bad field, its path, the value received and what was expected.
+        Values are not coerced between kinds: the text "8500" is no port.
     """
     path = _find_config_file(name_or_path)
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(document, dict):
@@ -281,7 +317,8 @@ def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pipe
     for override in overrides:
         _apply_override(document, override)
     try:
-        return PipelineConfig.model_validate(document)
+        # By way of JSON, whose strict reading takes lists for tuples but no text for numbers.
+        return PipelineConfig.model_validate_json(json.dumps(document, default=str), strict=True)
     except pydantic.ValidationError as error:
         raise ConfigError(describe_validation_error(error, str(path))) from error
 
@@ -296,6 +333,8 @@ def describe_validation_error(error: pydantic.ValidationError, source: str, pref
             lines.append(f"{location}: no such field; received {problem['input']!r}")
         elif problem["type"] == "missing":
             lines.append(f"{location}: required, but not given")
+        elif problem["type"] == "value_error":  # Raised by a section; says by itself what was received.
+            lines.append(f"{location}: {problem['ctx']['error']}")
         else:
             lines.append(f"{location}: received {problem['input']!r}; expected: {problem['msg']}")
     return f"{source} cannot be used:\n  " + "\n  ".join(lines)
@@ -322,6 +361,6 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise ConfigError(f"{'.'.join(parents[: depth + 1])} is not a section; received the override {override!r}")
     try:
-        section[leaf] = yaml.safe_load(text)
+        section[leaf] = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{dotted}: the value {text!r} is not valid YAML: {error}") from error

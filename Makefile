@@ -1,0 +1,56 @@
+# Every verb makes and updates the virtual environment by itself.
+PYTHON ?= python3
+VENV ?= .venv
+# The TFX line, 1.16 or 1.21. Empty: the newest that fits this machine.
+LINE ?=
+# Passed on to `marquee run`, `marquee bench` and pytest.
+ARGS ?=
+# Prefix of a command that runs it where the other TFX line fits, over this same folder.
+OTHER_LINE_RUNNER ?=
+OTHER_VENV ?= .venv-other
+
+ENVIRONMENT = $(PYTHON) -I pipeline/environment.py
+FAST = not slow and not real_data and (not end_to_end or small_run)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run bench test lint test-fast test-other-line clean
+
+help:  ## list the verbs
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## make or update the virtual environment only
+	@$(ENVIRONMENT) set-up --venv $(VENV) $(if $(LINE),--line $(LINE))
+
+run: setup  ## get MovieLens-100K and run the pipeline, e.g. ARGS="--set model.family=popularity"
+	$(VENV)/bin/marquee data movielens-100k
+	$(VENV)/bin/marquee run $(ARGS)
+
+bench: setup  ## compare the models on MovieLens-100K
+	$(VENV)/bin/marquee bench $(ARGS)
+
+test: lint  ## check the code and run every test, e.g. ARGS="-k metrics"
+	$(VENV)/bin/python -m pytest $(ARGS)
+
+lint: setup  ## check style, format and types
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+test-fast: setup  ## run the fast tests and one small end-to-end run
+	$(VENV)/bin/python -m pytest -m "$(FAST)" $(ARGS)
+
+test-other-line: setup  ## the same on the other TFX line, here or through OTHER_LINE_RUNNER
+	@line=$$($(ENVIRONMENT) other-line --venv $(VENV)) || exit; \
+	for runner in "" $(if $(OTHER_LINE_RUNNER),"$(OTHER_LINE_RUNNER)"); do \
+	  why=$$($$runner $(ENVIRONMENT) check --line $$line 2>&1); \
+	  case $$? in \
+	    0) exec $$runner $(MAKE) --no-print-directory test-fast VENV=$(OTHER_VENV) LINE=$$line ;; \
+	    3) ;; \
+	    *) echo "Cannot check for TFX $$line: $$runner failed. $$why" >&2; exit 1 ;; \
+	  esac; \
+	done; \
+	echo "Skipped the tests on TFX $$line, which does not fit here (OTHER_LINE_RUNNER may name a way): $$why"
+
+clean:  ## remove the environments and caches; data/ and runs/ stay
+	rm -rf $(VENV) $(OTHER_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,132 @@
+"""Which transformed features a model may use, and in which form: derived from the schema and the feature groups."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Collection
+
+import tensorflow_transform as tft
+
+from modules import preprocessing
+from modules.features import Column, ColumnTable, Kind, Role
+
+
+class Form(enum.Enum):
+    """The form of a model input."""
+
+    ID = "id"
+    """int64 `[batch]` in `[0, size)`, 0 = missing."""
+    ID_BAG = "id_bag"
+    """int64 `[batch, length]` in `[0, size)`, 0 = padding."""
+    NUMBER = "number"
+    """float32 `[batch]`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInput:
+    """One transformed feature.
+
+    Attributes:
+      name: feature name in the transformed examples.
+      form: shape and meaning of its values.
+      size: number of ids, for the id forms.
+    """
+
+    name: str
+    form: Form
+    size: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelInputs:
+    """The features of each side of a recommender, and the sizes it needs.
+
+    Attributes:
+      query: features of the user, the context and the time of a request.
+      item: features of a catalogue entry, without its id.
+      item_vocabulary_size: number of item ids: padding, known titles and one out-of-vocabulary id.
+      user_vocabulary_size: the same for users.
+      use_item_ids: whether models may tell titles apart by their id.
+      use_time: whether models may use the gaps between past interactions and now.
+      history_feedback: name of the history's feedback buckets, or None.
+      history_feedback_size: number of feedback buckets, 0 = missing.
+    """
+
+    query: tuple[ModelInput, ...]
+    item: tuple[ModelInput, ...]
+    item_vocabulary_size: int
+    user_vocabulary_size: int
+    use_item_ids: bool
+    use_time: bool
+    history_feedback: str | None
+    history_feedback_size: int
+
+
+def build_model_inputs(
+    columns: ColumnTable, transform: tft.TFTransformOutput, groups: Collection[str], quantile_buckets: int
+) -> ModelInputs:
+    """Derives the model inputs.
+
+    Args:
+      columns: roles and kinds of the raw columns.
+      transform: transform graph, which knows the vocabularies.
+      groups: switched-on feature groups out of `ids`, `user`, `item`, `context` and `time`.
+      quantile_buckets: `FeatureConfig.quantile_buckets`.
+    """
+
+    def vocabulary_size(name: str) -> int:
+        # Plus one for padding, plus one for the out-of-vocabulary bucket.
+        return int(transform.vocabulary_size_by_name(name)) + 2
+
+    def inputs_of(column: Column) -> list[ModelInput]:
+        if column.kind is Kind.CATEGORICAL:
+            return [ModelInput(column.name, Form.ID, vocabulary_size(column.name))]
+        if column.kind in (Kind.MULTI_HOT, Kind.TEXT):
+            return [ModelInput(column.name, Form.ID_BAG, vocabulary_size(column.name))]
+        if column.kind is Kind.CONTINUOUS:
+            return continuous(column.name)
+        return []
+
+    def continuous(name: str) -> list[ModelInput]:
+        return [
+            ModelInput(name, Form.NUMBER),
+            ModelInput(preprocessing.missing_name(name), Form.NUMBER),
+            ModelInput(preprocessing.bucket_name(name), Form.ID, quantile_buckets + 2),
+        ]
+
+    query = [
+        model_input
+        for role, group in ((Role.USER, "user"), (Role.CONTEXT, "context"))
+        if group in groups
+        for column in columns.with_role(role)
+        for model_input in inputs_of(column)
+    ]
+    if columns.with_role(Role.SEEN):
+        query += continuous(preprocessing.LOG_SEEN_COUNT)
+    use_time = "time" in groups
+    if use_time:
+        query += [ModelInput(part, Form.ID, period) for part, period in preprocessing.CYCLES.items()]
+        query += [ModelInput(f"{part}_{wave}", Form.NUMBER) for part in preprocessing.CYCLES for wave in ("sin", "cos")]
+        query.append(ModelInput(preprocessing.DAY, Form.NUMBER))
+        if columns.history_of(Role.TIMESTAMP) is not None:
+            query += continuous(preprocessing.LOG_GAP)
+    item = [
+        model_input
+        for column in columns.with_role(Role.ITEM)
+        if "item" in groups
+        for model_input in inputs_of(column)
+    ]
+    feedback = columns.history_of(Role.LABEL)
+    (user_column,) = columns.with_role(Role.USER_ID)
+    (item_column,) = columns.with_role(Role.ITEM_ID)
+    return ModelInputs(
+        query=tuple(query),
+        item=tuple(item),
+        item_vocabulary_size=vocabulary_size(item_column.name),
+        user_vocabulary_size=vocabulary_size(user_column.name),
+        use_item_ids="ids" in groups,
+        use_time=use_time and columns.history_of(Role.TIMESTAMP) is not None,
+        history_feedback=preprocessing.bucket_name(feedback.name) if feedback else None,
+        history_feedback_size=quantile_buckets + 2,
+    )

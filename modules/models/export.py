@@ -1,0 +1,164 @@
+"""One SavedModel for every family, always with the same signatures.
+
+| signature | in | out |
+| --- | --- | --- |
+| `serving_default` | `examples`: serialized tf.Examples `[batch]` | `item_ids`, `scores`: `[batch, K]` |
+| `rank` | `examples` `[batch]`, `candidate_ids` `[batch, C]` | `scores` `[batch, C]` |
+| `similar` | `item_ids` `[batch]` | `item_ids`, `scores`: `[batch, K]` |
+| `evaluate` | `examples` `[batch]`, labelled | `rank`, `num_candidates`, `catalogue_size` `[batch, 1]`, `top_k_item_ids` |
+| `slices` | `examples` `[batch]`, labelled | derived slice keys, each `[batch, 1]` |
+
+Requests hold raw features, any of which may be missing. Titles of the history and of `seen_item_ids` are never
+recommended; where fewer than K titles remain, lists end in "" with score -inf.
+"""
+
+from __future__ import annotations
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from modules import features, ranking
+from modules.catalogue import Catalogue
+from modules.features import ColumnTable, Role
+from modules.models.base import Scorer
+from modules.slices import SliceKeys
+
+EXAMPLES = "examples"
+CANDIDATE_IDS = "candidate_ids"
+ITEM_IDS = "item_ids"
+SCORES = "scores"
+
+
+class ServingModule(tf.Module):
+    """A fitted scorer with everything around it that serving needs.
+
+    Args:
+      scorer: the fitted model.
+      transform: the transform graph.
+      columns: roles and kinds of the raw columns.
+      catalogue: the titles that can be recommended.
+      slice_keys: the derived slices.
+      top_k: length K of the lists.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        transform: tft.TFTransformOutput,
+        columns: ColumnTable,
+        catalogue: Catalogue,
+        slice_keys: SliceKeys,
+        top_k: int,
+    ):
+        super().__init__()
+        self._scorer = scorer
+        self._columns = columns
+        self._num_items = catalogue.size
+        self._top_k = min(top_k, catalogue.size)
+        self._slice_keys = slice_keys
+        # Kept as an attribute: its lookup tables must be part of the exported object, or they are never initialised.
+        self._transform_layer = transform.transform_features_layer()
+        self._raw_spec = {
+            column.name: tf.io.VarLenFeature(transform.raw_feature_spec()[column.name].dtype)
+            for column in columns.columns
+            if column.name in transform.raw_feature_spec()
+        }
+        # One slot more than titles: what stands behind the end of a list.
+        self._item_ids = tf.constant([*catalogue.item_ids, b""])
+        self._rows = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(
+                tf.constant(catalogue.item_ids), tf.range(catalogue.size, dtype=tf.int64)
+            ),
+            default_value=-1,
+        )
+
+    def signatures(self) -> dict[str, tf.types.experimental.ConcreteFunction]:
+        """Returns the traced signatures by name."""
+        examples = tf.TensorSpec([None], tf.string, name=EXAMPLES)
+        candidates = tf.TensorSpec([None, None], tf.string, name=CANDIDATE_IDS)
+        items = tf.TensorSpec([None], tf.string, name=ITEM_IDS)
+        return {
+            "serving_default": tf.function(self.recommend).get_concrete_function(examples),
+            "rank": tf.function(self.rank).get_concrete_function(examples, candidates),
+            "similar": tf.function(self.similar).get_concrete_function(items),
+            "evaluate": tf.function(self.evaluate).get_concrete_function(examples),
+            "slices": tf.function(self.slices).get_concrete_function(examples),
+        }
+
+    def recommend(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the best titles of the whole catalogue that the user has not seen."""
+        raw = self._parse(examples, self._columns.query_columns)
+        return self._top(self._scorer.score_catalogue(self._transform(raw)), self._seen(raw))
+
+    def rank(self, examples: tf.Tensor, candidate_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Scores given candidates; unknown ones get -inf, seen ones their score."""
+        scores = self._scorer.score_catalogue(self._transform(self._parse(examples, self._columns.query_columns)))
+        rows = self._rows.lookup(candidate_ids)
+        chosen = tf.gather(scores, tf.maximum(rows, 0), batch_dims=1)
+        return {SCORES: tf.where(rows >= 0, chosen, -float("inf"))}
+
+    def similar(self, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the titles most like given ones, without themselves; unknown titles get an empty list."""
+        rows = self._rows.lookup(item_ids)
+        scores = self._scorer.score_similar(tf.maximum(rows, 0))
+        itself = tf.equal(tf.range(self._num_items, dtype=tf.int64)[tf.newaxis], rows[:, tf.newaxis])
+        return self._top(scores, itself | (rows < 0)[:, tf.newaxis])
+
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Ranks the true title of labelled examples among all titles that the user has not seen."""
+        columns = {*self._columns.query_columns, *self._columns.with_role(Role.ITEM_ID)}
+        raw = self._parse(examples, columns)
+        item = raw.pop(self._columns.names(Role.ITEM_ID)[0])
+        target_rows = self._rows.lookup(tf.sparse.to_dense(tf.sparse.slice(item, [0, 0], [item.dense_shape[0], 1]), ""))
+        target_rows = tf.reshape(target_rows, [-1])
+        scores, seen = self._scorer.score_catalogue(self._transform(raw)), self._seen(raw)
+        candidates = tf.reduce_sum(tf.cast(~seen, tf.int64), axis=1)
+        return {
+            "rank": ranking.mean_rank(scores, seen, target_rows)[:, tf.newaxis],
+            "num_candidates": candidates[:, tf.newaxis],
+            "catalogue_size": tf.fill([tf.shape(examples)[0], 1], tf.constant(self._num_items, tf.int64)),
+            "top_k_item_ids": self._top(scores, seen)[ITEM_IDS],
+        }
+
+    def slices(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Returns the derived slice keys of labelled examples, strings `[batch, 1]`."""
+        columns = self._columns.with_role(Role.USER_ID, Role.ITEM_ID, Role.TIMESTAMP, Role.USER, Role.CONTEXT)
+        return self._slice_keys.compute(self._parse(examples, columns))
+
+    def _parse(self, examples: tf.Tensor, columns: object) -> dict[str, tf.SparseTensor]:
+        spec = {column.name: self._raw_spec[column.name] for column in columns if column.name in self._raw_spec}
+        return tf.io.parse_example(examples, spec)
+
+    def _transform(self, raw: dict[str, tf.SparseTensor]) -> dict[str, tf.Tensor]:
+        (timestamp,) = self._columns.names(Role.TIMESTAMP)
+        return self._transform_layer({**raw, timestamp: _default_to_now(raw[timestamp])})
+
+    def _seen(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
+        """Returns bool `[batch, num_items]`: the titles of the history and the seen list."""
+        lists = [
+            tf.RaggedTensor.from_sparse(raw[name])
+            for name in (features.HISTORY_ITEM_IDS, features.SEEN_ITEM_IDS)
+            if name in raw
+        ]
+        ids = tf.concat(lists, axis=1)
+        return ranking.rows_mask(ids.with_flat_values(self._rows.lookup(ids.flat_values)), self._num_items)
+
+    def _top(self, scores: tf.Tensor, excluded: tf.Tensor) -> dict[str, tf.Tensor]:
+        best, rows = tf.math.top_k(tf.where(excluded, -float("inf"), scores), self._top_k)
+        rows = tf.where(tf.math.is_inf(best), self._num_items, rows)
+        return {ITEM_IDS: tf.gather(self._item_ids, rows), SCORES: best}
+
+
+def _default_to_now(timestamps: tf.SparseTensor) -> tf.SparseTensor:
+    """Gives requests without a time the server's: they ask for recommendations now."""
+    dense = tf.RaggedTensor.from_sparse(timestamps)[:, :1].to_tensor(-1, shape=[None, 1])
+    filled = tf.where(dense < 0, tf.cast(tf.timestamp(), tf.int64), dense)
+    batch_size = tf.shape(filled, out_type=tf.int64)[0]
+    rows = tf.range(batch_size)
+    indices = tf.stack([rows, tf.zeros_like(rows)], axis=1)
+    return tf.SparseTensor(indices, filled[:, 0], tf.stack([batch_size, tf.constant(1, tf.int64)]))
+
+
+def export_saved_model(module: ServingModule, directory: str) -> None:
+    """Writes the SavedModel with all signatures."""
+    tf.saved_model.save(module, directory, signatures=module.signatures())

@@ -1,0 +1,113 @@
+"""Training with early stopping on what matters: NDCG@10 over the full catalogue, seen titles masked."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from modules.catalogue import Catalogue
+from modules.models.base import EpochReport, FitContext, FitReport
+from modules.models.validation import Validator
+from modules.training_data import TRAIN, TrainingData
+
+_WARM_UP_SHARE = 0.05
+_CLIP_NORM = 1.0
+
+
+class RefreshableScorer(Protocol):
+    """A scorer that can take over the weights of the model in training."""
+
+    def refresh(self) -> None:
+        """Recomputes what was derived from the model's weights."""
+
+    def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """See `Scorer.score_catalogue`."""
+
+
+class GradientDescentConfig(Protocol):
+    """The settings that training by gradient descent needs of a family's config."""
+
+    batch_size: int
+    learning_rate: float
+    weight_decay: float
+    max_epochs: int
+    patience: int
+
+
+def fit_with_early_stopping(
+    model: tf.keras.Model,
+    scorer: RefreshableScorer,
+    config: GradientDescentConfig,
+    data: TrainingData,
+    catalogue: Catalogue,
+    context: FitContext,
+    num_examples: int,
+) -> FitReport:
+    """Trains a model and leaves it with the weights of its best pass.
+
+    Args:
+      model: a model whose `train_step` takes a batch of transformed examples.
+      scorer: scores the catalogue with the model's weights.
+      config: batch size, learning rate and when to stop.
+      data: the transformed splits.
+      catalogue: the titles to rank.
+      context: features, seed, log folder and where to report progress.
+      num_examples: number of training examples, which sets the length of the learning-rate schedule.
+
+    Returns:
+      The learning curve.
+
+    Raises:
+      ValueError: if the training split holds less than a batch, or the loss stops being a finite number.
+    """
+    steps = num_examples // config.batch_size
+    if steps == 0:
+        raise ValueError(
+            f"the train split holds {num_examples} examples, less than one batch; "
+            f"received model.settings.batch_size {config.batch_size}"
+        )
+    total_steps = steps * config.max_epochs
+    warm_up_steps = max(1, round(_WARM_UP_SHARE * total_steps))
+    schedule = tf.keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, total_steps - warm_up_steps),
+        warmup_target=config.learning_rate,
+        warmup_steps=warm_up_steps,
+    )
+    model.compile(
+        tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM)
+    )
+    batches = data.batches(TRAIN, config.batch_size, shuffle_seed=context.seed)
+    validator = Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size)
+    writer = tf.summary.create_file_writer(os.path.join(context.log_directory, "train"))
+
+    reports: list[EpochReport] = []
+    best_ndcg, best_epoch, best_weights = -1.0, 0, model.get_weights()
+    for epoch in range(1, config.max_epochs + 1):
+        started = time.monotonic()
+        loss = model.fit(batches, epochs=1, verbose=0).history["loss"][-1]
+        if not np.isfinite(loss):
+            raise ValueError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
+        scorer.refresh()
+        ndcg = validator.ndcg()
+        reports.append(EpochReport(epoch, {"loss": float(loss), "validation_ndcg@10": ndcg}))
+        with writer.as_default(step=epoch):
+            for name, value in reports[-1].metrics.items():
+                tf.summary.scalar(name, value)
+        context.report_progress(
+            f"epoch {epoch}/{config.max_epochs}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f} "
+            f"({time.monotonic() - started:.1f} s)"
+        )
+        if ndcg > best_ndcg:
+            best_ndcg, best_epoch, best_weights = ndcg, epoch, model.get_weights()
+        elif epoch - best_epoch >= config.patience:
+            break
+    writer.close()
+    model.set_weights(best_weights)
+    scorer.refresh()
+    return FitReport(tuple(reports), best_epoch)

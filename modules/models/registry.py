@@ -1,0 +1,29 @@
+"""The families of recommenders by name. Adding one is a file beside this one and a line here."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from modules.models.base import Recommender
+
+FAMILIES = {
+    "popularity": "modules.models.popularity:Popularity",
+    "two_tower": "modules.models.two_tower:TwoTower",
+}
+
+
+def create_recommender(family: str, settings: Mapping[str, Any]) -> Recommender:
+    """Creates a recommender from the name of its family and the fields of its config.
+
+    Raises:
+      ValueError: if there is no such family.
+      pydantic.ValidationError: if the settings do not fit the family's config.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"model.family: received {family!r}; expected one of {sorted(FAMILIES)}")
+    module_name, class_name = FAMILIES[family].split(":")
+    recommender_class: type[Recommender] = getattr(importlib.import_module(module_name), class_name)
+    return recommender_class(recommender_class.config_class.model_validate(settings))

@@ -1,0 +1,324 @@
+"""Two towers: a query tower over profile, context, time and recent titles; an item tower over id and side features.
+
+score(x, i) = u(x) . v(i) / sqrt(d) + b(i)
+
+so that candidate generation is a maximum inner product search. Users have no vector of their own: the query tower
+reads their history, and new users need no retraining. Trained by the sampled softmax of
+`modules.models.retrieval_loss`. After Covington et al., "Deep Neural Networks for YouTube Recommendations" (RecSys
+2016), and Yi et al., "Sampling-Bias-Corrected Neural Modeling for Large Corpus Item Recommendations" (RecSys 2019).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_recommenders as tfrs
+from pydantic import Field, model_validator
+
+from modules import preprocessing
+from modules.catalogue import Catalogue
+from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP
+from modules.model_inputs import ModelInputs
+from modules.models.base import FitContext, FitReport, Recommender, RecommenderConfig, Scorer
+from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
+from modules.models.gradient_descent import fit_with_early_stopping
+from modules.models.retrieval_loss import in_batch_softmax_loss
+from modules.training_data import TRAIN, TrainingData
+
+_COUNT_BATCH_SIZE = 8192
+_SECONDS_PER_DAY = 86_400
+
+
+class TwoTowerConfig(RecommenderConfig):
+    """Settings of `TwoTower`."""
+
+    dimension: int = Field(default=64, ge=2)
+    """Length d of the towers' vectors."""
+    heads: int = Field(default=2, ge=1)
+    """Attention heads of the history; must divide `dimension`."""
+    hidden_units: int = Field(default=128, ge=1)
+    """Width of the query tower's feed-forward layer."""
+    dropout: float = Field(default=0.2, ge=0, lt=1)
+    """Dropout rate in the query tower."""
+    item_id_dropout: float = Field(default=0.05, ge=0, lt=1)
+    """Share of titles whose id is hidden in a training step, which teaches the model what to make of new titles."""
+    popularity_windows_days: tuple[float, ...] = (3, 14, 60)
+    """Besides all-time popularity, the title's bias may depend on its popularity in the last so many days."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Temperature T of the softmax."""
+    batch_size: int = Field(default=1024, ge=2)
+    """Examples per step, and so the number of in-batch candidates."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Peak of AdamW's learning rate, reached after a short warm-up and followed by a cosine decay."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW's decoupled weight decay."""
+    max_epochs: int = Field(default=6, ge=1)
+    """Passes over the training split at most; also the length of the learning-rate schedule."""
+    patience: int = Field(default=2, ge=1)
+    """Passes without a better full-catalogue NDCG@10 on validation after which training stops."""
+
+    @model_validator(mode="after")
+    def _heads_divide_dimension(self) -> TwoTowerConfig:
+        if self.dimension % self.heads:
+            raise ValueError(f"heads must divide dimension {self.dimension}; received {self.heads}")
+        return self
+
+
+class ItemTower(tf.keras.layers.Layer):
+    """Vector and bias of a title.
+
+    Args:
+      config: the model's settings.
+      inputs: the model's features.
+      popularity: standardised log popularity per vocabulary id, float32 `[item_vocabulary_size, windows]`.
+    """
+
+    def __init__(self, config: TwoTowerConfig, inputs: ModelInputs, popularity: np.ndarray):
+        super().__init__(name="item_tower")
+        self._inputs = inputs
+        self._id_dropout = config.item_id_dropout
+        self._features = FeatureEncoder(inputs.item, config.dimension, name="item_features")
+        self._popularity = tf.constant(popularity, tf.float32)
+        self._popularity_weights = tf.keras.layers.Dense(1, use_bias=False, name="popularity_bias")
+        if inputs.use_item_ids:
+            self._ids = embedding(inputs.item_vocabulary_size, config.dimension, "item_ids")
+            self._biases = embedding(inputs.item_vocabulary_size, 1, "item_biases")
+
+    def call(self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the vectors, float32 `[batch, dimension]`, and biases, float32 `[batch]`, of titles by id."""
+        vectors = self._features(features)
+        biases = self._popularity_weights(tf.gather(self._popularity, ids))[:, 0]
+        if self._inputs.use_item_ids:
+            known_ids = ids
+            if training and self._id_dropout:
+                hidden = tf.random.uniform(tf.shape(ids)) < self._id_dropout
+                unknown = tf.cast(self._inputs.item_vocabulary_size - 1, ids.dtype)
+                known_ids = tf.where(hidden, unknown, ids)
+            vectors += self._ids(known_ids)
+            biases += self._biases(known_ids)[:, 0]
+        return vectors, biases
+
+
+class QueryTower(tf.keras.layers.Layer):
+    """Vector of a request: who asks, when, and what they watched.
+
+    Args:
+      config: the model's settings.
+      inputs: the model's features.
+    """
+
+    def __init__(self, config: TwoTowerConfig, inputs: ModelInputs):
+        super().__init__(name="query_tower")
+        self._inputs = inputs
+        self._features = FeatureEncoder(inputs.query, config.dimension, name="query_features")
+        self._history = HistoryAttention(
+            config.dimension,
+            config.heads,
+            inputs.history_feedback_size if inputs.history_feedback else 0,
+            inputs.use_time,
+            config.dropout,
+            name="history",
+        )
+        self._dropout = tf.keras.layers.Dropout(config.dropout)
+        self._norm = tf.keras.layers.LayerNormalization(name="query_norm")
+        self._output_norm = tf.keras.layers.LayerNormalization(name="query_output_norm")
+        self._hidden = tf.keras.layers.Dense(config.hidden_units, activation="gelu", name="query_hidden")
+        self._output = tf.keras.layers.Dense(config.dimension, name="query_output")
+
+    def call(self, query: Mapping[str, tf.Tensor], history_items: tf.Tensor, training: bool) -> tf.Tensor:
+        """Returns the vectors, float32 `[batch, dimension]`.
+
+        Args:
+          query: transformed query features.
+          history_items: vectors of the history's titles, float32 `[batch, length, dimension]`.
+          training: whether dropout applies.
+        """
+        asked = self._dropout(self._features(query), training=training)
+        asked = tf.broadcast_to(asked, [tf.shape(history_items)[0], tf.shape(history_items)[2]])
+        watched = self._history(
+            asked,
+            history_items,
+            query[HISTORY_ITEM_IDS] > 0,
+            query[self._inputs.history_feedback] if self._inputs.history_feedback else None,
+            query[preprocessing.HISTORY_LOG_GAPS] if self._inputs.use_time else None,
+            training=training,
+        )
+        vector = asked + watched
+        vector += self._output(self._dropout(self._hidden(self._norm(vector)), training=training))
+        return self._output_norm(vector)
+
+
+class TwoTowerModel(tfrs.Model):
+    """The towers and their loss.
+
+    Args:
+      config: the model's settings.
+      inputs: the model's features.
+      catalogue: the titles.
+      log_sampling_probability: log Q per vocabulary id, float32 `[item_vocabulary_size]`.
+      popularity: see `ItemTower`.
+    """
+
+    def __init__(
+        self,
+        config: TwoTowerConfig,
+        inputs: ModelInputs,
+        catalogue: Catalogue,
+        log_sampling_probability: np.ndarray,
+        popularity: np.ndarray,
+    ):
+        super().__init__()
+        self._config, self._inputs = config, inputs
+        self._log_sampling_probability = tf.constant(log_sampling_probability, tf.float32)
+        self._item_features = _features_by_vocabulary_id(catalogue, inputs)
+        self.item_tower = ItemTower(config, inputs, popularity)
+        self.query_tower = QueryTower(config, inputs)
+
+    def compute_loss(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
+        """Returns the in-batch softmax loss of a batch of transformed examples."""
+        targets, history = features[ITEM_ID], features[HISTORY_ITEM_IDS]
+        # Each title of the batch goes through the item tower once, however often it occurs.
+        ids, positions = tf.unique(tf.concat([targets, tf.reshape(history, [-1])], axis=0))
+        vectors, biases = self.item_tower(ids, self._features_of(ids), training=training)
+        target_positions, history_positions = tf.split(positions, [tf.size(targets), tf.size(history)])
+        history_vectors = tf.gather(vectors, tf.reshape(history_positions, tf.shape(history)))
+        queries = self.query_tower(features, history_vectors, training=training)
+        candidates = tf.gather(vectors, target_positions)
+        logits = self._scores(queries, candidates) + tf.gather(biases, target_positions)
+        return in_batch_softmax_loss(
+            logits,
+            targets,
+            tf.gather(self._log_sampling_probability, targets),
+            features[SEEN_ITEM_IDS],
+            self._inputs.item_vocabulary_size,
+            self._config.temperature,
+        )
+
+    def score(
+        self, query: Mapping[str, tf.Tensor], item_vectors: tf.Tensor, item_biases: tf.Tensor, history: tf.Tensor
+    ) -> tf.Tensor:
+        """Scores titles for queries: float32 `[batch, num_items]`.
+
+        Args:
+          query: transformed query features.
+          item_vectors: float32 `[num_items, dimension]`.
+          item_biases: float32 `[num_items]`.
+          history: vectors of the history's titles, float32 `[batch, length, dimension]`.
+        """
+        return self._scores(self.query_tower(query, history, training=False), item_vectors) + item_biases
+
+    def item_vectors_by_vocabulary_id(self) -> tf.Tensor:
+        """Returns the vectors of all ids, float32 `[item_vocabulary_size, dimension]`."""
+        ids = tf.range(self._inputs.item_vocabulary_size, dtype=tf.int64)
+        return self.item_tower(ids, self._features_of(ids), training=False)[0]
+
+    def _features_of(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: tf.gather(values, ids) for name, values in self._item_features.items()}
+
+    def _scores(self, queries: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
+        return tf.matmul(queries, items, transpose_b=True) * (2.0 / self._config.dimension**0.5)
+
+
+class TwoTowerScorer(Scorer):
+    """A fitted model with the item side computed once.
+
+    Args:
+      model: the fitted towers.
+      catalogue: the titles to score.
+      inputs: the model's features.
+    """
+
+    def __init__(self, model: TwoTowerModel, catalogue: Catalogue, inputs: ModelInputs):
+        super().__init__()
+        self._model = model
+        self._catalogue_ids = tf.constant(catalogue.vocabulary_ids, tf.int64)
+        self._catalogue_features = {
+            feature.name: tf.constant(catalogue.features[feature.name]) for feature in inputs.item
+        }
+        vectors, biases = self._catalogue_side()
+        self._item_vectors = tf.Variable(vectors, trainable=False, name="item_vectors")
+        self._item_biases = tf.Variable(biases, trainable=False, name="item_biases")
+        self._history_vectors = tf.Variable(
+            model.item_vectors_by_vocabulary_id(), trainable=False, name="history_vectors"
+        )
+
+    def refresh(self) -> None:
+        """Recomputes the item side after the model's weights changed."""
+        vectors, biases = self._catalogue_side()
+        self._item_vectors.assign(vectors)
+        self._item_biases.assign(biases)
+        self._history_vectors.assign(self._model.item_vectors_by_vocabulary_id())
+
+    def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns u(x) . v(i) / sqrt(d) + b(i): float32 `[batch, num_items]`."""
+        history = tf.gather(self._history_vectors, query[HISTORY_ITEM_IDS])
+        return self._model.score(query, self._item_vectors, self._item_biases, history)
+
+    def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
+        """Returns the cosine of the titles' vectors: float32 `[batch, num_items]`."""
+        unit = tf.math.l2_normalize(self._item_vectors, axis=1)
+        return tf.matmul(tf.gather(unit, rows), unit, transpose_b=True)
+
+    def _catalogue_side(self) -> tuple[tf.Tensor, tf.Tensor]:
+        return self._model.item_tower(self._catalogue_ids, self._catalogue_features, training=False)
+
+
+class TwoTower(Recommender):
+    """Fits the two towers by gradient descent."""
+
+    config_class = TwoTowerConfig
+    config: TwoTowerConfig
+
+    def fit(self, data: TrainingData, catalogue: Catalogue, context: FitContext) -> tuple[Scorer, FitReport]:
+        """Trains until NDCG@10 over the full catalogue stops to rise on the validation split."""
+        tf.keras.utils.set_random_seed(context.seed)
+        counts = _windowed_counts(data, context.inputs.item_vocabulary_size, self.config.popularity_windows_days)
+        model = TwoTowerModel(
+            self.config,
+            context.inputs,
+            catalogue,
+            _log_sampling_probability(counts[:, 0]),
+            _standardised_log(counts),
+        )
+        # One forward pass creates the variables, which the scorer copies.
+        for batch in data.batches(TRAIN, 2).take(1):
+            model.compute_loss(batch)
+        scorer = TwoTowerScorer(model, catalogue, context.inputs)
+        report = fit_with_early_stopping(model, scorer, self.config, data, catalogue, context, int(counts[:, 0].sum()))
+        return scorer, report
+
+
+def _windowed_counts(data: TrainingData, vocabulary_size: int, windows_days: tuple[float, ...]) -> np.ndarray:
+    """Counts training interactions per title, of all time and of the last days: `[vocabulary_size, 1 + windows]`."""
+    ids, times = [], []
+    for batch in data.batches(TRAIN, _COUNT_BATCH_SIZE):
+        ids.append(batch[ITEM_ID].numpy())
+        times.append(batch[TIMESTAMP].numpy())
+    all_ids, all_times = np.concatenate(ids), np.concatenate(times)
+    age_days = (all_times.max() - all_times) / _SECONDS_PER_DAY
+    windows = (np.inf, *windows_days)
+    return np.stack([np.bincount(all_ids[age_days <= days], minlength=vocabulary_size) for days in windows], axis=1)
+
+
+def _log_sampling_probability(counts: np.ndarray) -> np.ndarray:
+    # Titles without an event never enter a batch as a target; half an event keeps their logarithm finite.
+    return np.log(np.maximum(counts, 0.5) / counts.sum())
+
+
+def _standardised_log(counts: np.ndarray) -> np.ndarray:
+    logs = np.log1p(counts)
+    return (logs - logs.mean(axis=0)) / np.maximum(logs.std(axis=0), 1e-6)
+
+
+def _features_by_vocabulary_id(catalogue: Catalogue, inputs: ModelInputs) -> dict[str, tf.Tensor]:
+    """Rearranges the catalogue's features by vocabulary id; ids without a row of their own get zeros (missing)."""
+    rows = catalogue.row_of_vocabulary_id(inputs.item_vocabulary_size)
+    result = {}
+    for feature in inputs.item:
+        values = catalogue.features[feature.name]
+        table = np.zeros((inputs.item_vocabulary_size, *values.shape[1:]), values.dtype)
+        table[rows >= 0] = values[rows[rows >= 0]]
+        result[feature.name] = tf.constant(table)
+    return result

@@ -1,0 +1,222 @@
+"""`preprocessing_fn`: raw, sparse, heterogeneous features to dense numbers, driven by the schema's tags.
+
+Raw features arrive as `tf.SparseTensor`s of shape `[batch, any]`; any of them may be empty. What leaves is dense, but
+for `seen_item_ids`. Ids of vocabularies are shifted by one: 0 says "no value here", the last id is the shared
+out-of-vocabulary bucket.
+
+| tags | transformed features |
+| --- | --- |
+| `user_id`, `item_id` | id, int64 `[batch]` |
+| `categorical` | id, int64 `[batch]` |
+| `multi_hot` | ids, int64 `[batch, max values]`, 0-padded |
+| `text` | token ids, int64 `[batch, text_tokens]`, 0-padded |
+| `continuous` | z-score, float32 `[batch]`; `…_missing`, float32 `[batch]`; `…_bucket`, int64 `[batch]` (0 = missing) |
+| `timestamp` | itself, int64 `[batch]`; `hour`, `weekday`, int64 `[batch]`; their sines and cosines; `day` in `[0, 1]` |
+| `history` | ids, log gaps and feedback buckets, `[batch, length]`; `log_gap` since the last event, continuous |
+| `seen` | ids, int64, sparse; `log_seen_count`, continuous |
+| `label` | itself, float32 `[batch]` |
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from modules import features
+from modules.features import Column, ColumnTable, Kind, Role
+
+HOUR = "hour"
+WEEKDAY = "weekday"
+DAY = "day"
+LOG_GAP = "log_gap"
+HISTORY_LOG_GAPS = "history_log_gaps"
+LOG_SEEN_COUNT = "log_seen_count"
+CYCLES = {HOUR: 24, WEEKDAY: 7}
+DEFAULT_HISTORY_LENGTH = 50
+DEFAULT_MULTI_HOT_VALUES = 16
+
+_SECONDS_PER_DAY = 86_400
+# 1 January 1970 was a Thursday; weekday 0 is Monday.
+_EPOCH_WEEKDAY = 3
+
+
+def bucket_name(name: str) -> str:
+    """Returns the name of the quantile bucket of a continuous feature."""
+    return f"{name}_bucket"
+
+
+def missing_name(name: str) -> str:
+    """Returns the name of the flag that is 1 where a continuous feature has no value."""
+    return f"{name}_missing"
+
+
+def history_length(schema: Any) -> int:
+    """Returns the length that histories are padded or cut to: the schema's maximum value count."""
+    return _max_values(schema, features.HISTORY_ITEM_IDS, DEFAULT_HISTORY_LENGTH)
+
+
+def preprocessing_fn(inputs: dict[str, tf.SparseTensor], custom_config: dict[str, Any]) -> dict[str, Any]:
+    """Transforms a batch of raw features; TFX Transform's entry point.
+
+    Args:
+      inputs: raw features by name, each a `tf.SparseTensor` of shape `[batch, any]`.
+      custom_config: `schema_text` (the curated schema) and the fields of `FeatureConfig`: `quantile_buckets`,
+        `text_tokens`, `max_vocabulary_size`.
+
+    Returns:
+      Transformed features by name; see the module's table.
+    """
+    schema = features.parse_schema(custom_config["schema_text"])
+    columns = ColumnTable.from_schema(schema)
+    transformer = _ColumnTransformer(inputs, schema, custom_config)
+    outputs: dict[str, Any] = {}
+    for column in columns.columns:
+        if column.name in inputs:
+            outputs.update(transformer.transform(column))
+    outputs.update(transformer.history(columns))
+    return outputs
+
+
+class _ColumnTransformer:
+    def __init__(self, inputs: dict[str, tf.SparseTensor], schema: Any, settings: dict[str, Any]):
+        self._inputs = inputs
+        self._schema = schema
+        self._quantile_buckets: int = settings["quantile_buckets"]
+        self._text_tokens: int = settings["text_tokens"]
+        self._max_vocabulary_size: int = settings["max_vocabulary_size"]
+        self._vocabularies: dict[str, Any] = {}
+
+    def transform(self, column: Column) -> dict[str, Any]:
+        raw = self._inputs[column.name]
+        if column.role in (Role.USER_ID, Role.ITEM_ID):
+            return {column.name: self._ids(_first_value(raw, ""), column.name)}
+        if column.role is Role.LABEL:
+            return {column.name: tf.cast(_first_value(raw, 0), tf.float32)}
+        if column.role is Role.TIMESTAMP:
+            return self._calendar(column.name, _first_value(raw, 0))
+        if column.kind is Kind.CATEGORICAL:
+            return {column.name: self._ids(_first_value(_as_strings(raw), ""), column.name)}
+        if column.kind is Kind.MULTI_HOT:
+            length = _max_values(self._schema, column.name, DEFAULT_MULTI_HOT_VALUES)
+            values = tf.RaggedTensor.from_sparse(_as_strings(raw)).to_tensor("", shape=[None, length])
+            return {column.name: self._ids(values, column.name)}
+        if column.kind is Kind.TEXT:
+            return {column.name: self._ids(self._tokens(raw), column.name)}
+        if column.kind is Kind.CONTINUOUS:
+            numbers = tf.SparseTensor(raw.indices, tf.cast(raw.values, tf.float32), raw.dense_shape)
+            return self._continuous(column.name, _first_value(numbers, math.nan))
+        return {}
+
+    def history(self, columns: ColumnTable) -> dict[str, Any]:
+        outputs: dict[str, Any] = {}
+        length = history_length(self._schema)
+        (timestamp_column,) = columns.with_role(Role.TIMESTAMP)
+        (item_column,) = columns.with_role(Role.ITEM_ID)
+        items = columns.history_of(Role.ITEM_ID)
+        if items is not None and items.name in self._inputs:
+            padded = _last_values(self._inputs[items.name], length, "")
+            outputs[items.name] = self._ids(padded, item_column.name)
+        times = columns.history_of(Role.TIMESTAMP)
+        if times is not None and times.name in self._inputs:
+            now = _first_value(self._inputs[timestamp_column.name], 0)
+            past = _last_values(self._inputs[times.name], length, 0)
+            gaps = tf.math.log1p(tf.cast(tf.maximum(now[:, tf.newaxis] - past, 0), tf.float32))
+            outputs[HISTORY_LOG_GAPS] = tf.where(past > 0, gaps, tf.zeros_like(gaps))
+            latest = tf.reduce_max(past, axis=1)
+            gap = tf.math.log1p(tf.cast(tf.maximum(now - latest, 0), tf.float32))
+            outputs.update(self._continuous(LOG_GAP, tf.where(latest > 0, gap, math.nan * tf.ones_like(gap))))
+        feedback = columns.history_of(Role.LABEL)
+        if feedback is not None and feedback.name in self._inputs:
+            raw = self._inputs[feedback.name]
+            boundaries = tft.quantiles(tf.cast(raw.values, tf.float32), self._quantile_buckets, epsilon=0.01)
+            past = tf.cast(_last_values(raw, length, math.nan), tf.float32)
+            buckets = tft.apply_buckets(past, boundaries) + 1
+            outputs[bucket_name(feedback.name)] = tf.where(tf.math.is_nan(past), tf.zeros_like(buckets), buckets)
+        for seen in columns.with_role(Role.SEEN):
+            if seen.name in self._inputs:
+                raw = self._inputs[seen.name]
+                outputs[seen.name] = tf.SparseTensor(
+                    raw.indices, self._ids(raw.values, item_column.name), raw.dense_shape
+                )
+                lengths = tf.RaggedTensor.from_sparse(raw).row_lengths()
+                outputs.update(self._continuous(LOG_SEEN_COUNT, tf.math.log1p(tf.cast(lengths, tf.float32))))
+        return outputs
+
+    def _ids(self, values: tf.Tensor, vocabulary: str) -> tf.Tensor:
+        """Looks strings up: 0 for "", 1.. for known values by falling frequency, the last id for all others."""
+        if vocabulary not in self._vocabularies:
+            analysed = self._inputs[vocabulary]
+            if analysed.dtype != tf.string:
+                analysed = _as_strings(analysed)
+            elif vocabulary in self._text_columns():
+                analysed = self._split(analysed).to_sparse()
+            self._vocabularies[vocabulary] = tft.vocabulary(
+                analysed, top_k=self._max_vocabulary_size, vocab_filename=vocabulary
+            )
+        ids = tft.apply_vocabulary(values, self._vocabularies[vocabulary], num_oov_buckets=1) + 1
+        return tf.where(tf.equal(values, ""), tf.zeros_like(ids), ids)
+
+    def _text_columns(self) -> set[str]:
+        return {column.name for column in ColumnTable.from_schema(self._schema).columns if column.kind is Kind.TEXT}
+
+    def _split(self, raw: tf.SparseTensor) -> tf.RaggedTensor:
+        words = tf.strings.regex_replace(tf.strings.lower(_first_value(raw, ""), encoding="utf-8"), r"[^\pL\pN]+", " ")
+        return tf.strings.split(tf.strings.strip(words))
+
+    def _tokens(self, raw: tf.SparseTensor) -> tf.Tensor:
+        return self._split(raw).to_tensor("", shape=[None, self._text_tokens])
+
+    def _continuous(self, name: str, value: tf.Tensor) -> dict[str, Any]:
+        """Turns float32 `[batch]`, NaN where missing, into a z-score, a missing flag and a quantile bucket."""
+        missing = tf.math.is_nan(value)
+        known = tf.boolean_mask(value, tf.logical_not(missing))
+        mean, deviation = tft.mean(known), tf.sqrt(tft.var(known))
+        boundaries = tft.quantiles(known, self._quantile_buckets, epsilon=0.01)
+        score = tf.math.divide_no_nan(value - mean, deviation)
+        bucket = tft.apply_buckets(value, boundaries) + 1
+        return {
+            name: tf.where(missing, tf.zeros_like(score), score),
+            missing_name(name): tf.cast(missing, tf.float32),
+            bucket_name(name): tf.where(missing, tf.zeros_like(bucket), bucket),
+        }
+
+    def _calendar(self, name: str, seconds: tf.Tensor) -> dict[str, Any]:
+        days = seconds // _SECONDS_PER_DAY
+        parts = {HOUR: (seconds // 3_600) % 24, WEEKDAY: (days + _EPOCH_WEEKDAY) % 7}
+        outputs: dict[str, Any] = {name: seconds, **parts}
+        for part, period in CYCLES.items():
+            angle = tf.cast(parts[part], tf.float32) * (2 * math.pi / period)
+            outputs[f"{part}_sin"], outputs[f"{part}_cos"] = tf.sin(angle), tf.cos(angle)
+        # Calendar time within the training period; later times are clamped to its end, so nothing is extrapolated.
+        exact_days = tf.cast(days, tf.float32)
+        first, last = tft.min(exact_days), tft.max(exact_days)
+        outputs[DAY] = tf.clip_by_value(tf.math.divide_no_nan(exact_days - first, last - first), 0.0, 1.0)
+        return outputs
+
+
+def _first_value(raw: tf.SparseTensor, default: Any) -> tf.Tensor:
+    """Returns the first value of each row, or the default: `[batch]`."""
+    ragged = tf.RaggedTensor.from_sparse(raw)[:, :1]
+    return ragged.to_tensor(tf.constant(default, raw.dtype), shape=[None, 1])[:, 0]
+
+
+def _last_values(raw: tf.SparseTensor, length: int, default: Any) -> tf.Tensor:
+    """Returns the last values of each row, left-aligned and padded: `[batch, length]`."""
+    ragged = tf.RaggedTensor.from_sparse(raw)[:, -length:]
+    return ragged.to_tensor(tf.constant(default, raw.dtype), shape=[None, length])
+
+
+def _as_strings(raw: tf.SparseTensor) -> tf.SparseTensor:
+    if raw.dtype == tf.string:
+        return raw
+    return tf.SparseTensor(raw.indices, tf.strings.as_string(raw.values), raw.dense_shape)
+
+
+def _max_values(schema: Any, name: str, default: int) -> int:
+    for feature in schema.feature:
+        if feature.name == name and feature.HasField("value_count") and feature.value_count.max > 0:
+            return int(feature.value_count.max)
+    return default

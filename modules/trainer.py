@@ -1,0 +1,91 @@
+"""`run_fn`: TFX Trainer's entry point. Thin: reads the inputs, lets a recommender fit, exports what serving needs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tfx.components.trainer.fn_args_utils import FnArgs
+
+from modules import features
+from modules.catalogue import read_catalogue
+from modules.features import ColumnTable, Role
+from modules.model_inputs import build_model_inputs
+from modules.models.base import FitContext, FitReport
+from modules.models.export import ServingModule, export_saved_model
+from modules.models.registry import create_recommender
+from modules.models.validation import Validator
+from modules.slices import SliceKeys
+from modules.training_data import TRAIN, VALIDATION, TrainingData
+from modules.warm_up import write_warm_up_requests
+
+TRAINING_REPORT = "training.json"
+
+_COUNT_BATCH_SIZE = 8192
+
+logger = logging.getLogger("marquee.trainer")
+
+
+def run_fn(fn_args: FnArgs) -> None:
+    """Fits a recommender and exports it.
+
+    Args:
+      fn_args: TFX's arguments. `custom_config` holds `catalogue_files` (glob of the raw catalogue examples), `model`
+        (`family`, `settings`, `seed`), `feature_groups`, `quantile_buckets`, `bands` and `top_k`.
+    """
+    config = fn_args.custom_config
+    transform = tft.TFTransformOutput(fn_args.transform_output)
+    with tf.io.gfile.GFile(fn_args.schema_path) as file:
+        columns = ColumnTable.from_schema(features.parse_schema(file.read(), fn_args.schema_path))
+    data = TrainingData.from_patterns({TRAIN: fn_args.train_files, VALIDATION: fn_args.eval_files}, transform)
+    catalogue = read_catalogue(config["catalogue_files"], columns, transform)
+    inputs = build_model_inputs(columns, transform, config["feature_groups"], config["quantile_buckets"])
+
+    recommender = create_recommender(config["model"]["family"], config["model"]["settings"])
+    context = FitContext(inputs, config["model"]["seed"], fn_args.model_run_dir, logger.info)
+    started = time.monotonic()
+    scorer, report = recommender.fit(data, catalogue, context)
+    fit_seconds = time.monotonic() - started
+    ndcg = Validator(scorer, data, catalogue, inputs.item_vocabulary_size).ndcg()
+
+    slice_keys = SliceKeys(
+        columns,
+        config["bands"],
+        _training_counts(data, transform, columns.names(Role.USER_ID)[0]),
+        _training_counts(data, transform, columns.names(Role.ITEM_ID)[0]),
+    )
+    module = ServingModule(scorer, transform, columns, catalogue, slice_keys, config["top_k"])
+    export_saved_model(module, fn_args.serving_model_dir)
+    write_warm_up_requests(fn_args.serving_model_dir, columns, catalogue)
+    _write_report(fn_args.model_run_dir, config["model"], report, ndcg, fit_seconds)
+
+
+def _training_counts(data: TrainingData, transform: tft.TFTransformOutput, name: str) -> dict[bytes, int]:
+    """Counts the training events of each raw id."""
+    vocabulary = transform.vocabulary_by_name(name)
+    counts = np.zeros(len(vocabulary) + 2, np.int64)
+    for batch in data.batches(TRAIN, _COUNT_BATCH_SIZE):
+        counts += np.bincount(batch[name].numpy(), minlength=len(counts))
+    return {bytes(raw): int(count) for raw, count in zip(vocabulary, counts[1:-1], strict=True)}
+
+
+def _write_report(
+    directory: str, model: Mapping[str, Any], report: FitReport, validation_ndcg: float, fit_seconds: float
+) -> None:
+    document = {
+        "model": dict(model),
+        "validation_ndcg@10": validation_ndcg,
+        "fit_seconds": round(fit_seconds, 3),
+        "best_epoch": report.best_epoch,
+        "epochs": [{"epoch": epoch.epoch, **epoch.metrics} for epoch in report.epochs],
+    }
+    tf.io.gfile.makedirs(directory)
+    with tf.io.gfile.GFile(os.path.join(directory, TRAINING_REPORT), "w") as file:
+        file.write(json.dumps(document, indent=2))

@@ -1,0 +1,149 @@
+"""The `marquee` command."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.datasets.cli import data_app
+from pipeline.schema_cli import schema_app
+
+app = typer.Typer(
+    help="Marquee: a production recommender pipeline. Start with `marquee data movielens-100k` and `marquee run`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(data_app, name="data")
+app.add_typer(schema_app, name="schema")
+
+ConfigOption = Annotated[
+    str, typer.Option("--config", "-c", help="A YAML file, or the name of a shipped configuration.", metavar="CONFIG")
+]
+SetOption = Annotated[
+    list[str],
+    typer.Option("--set", "-s", help="Override a field, e.g. `--set model.family=popularity`. Repeatable."),
+]
+DEFAULT_CONFIG = "movielens-100k"
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    # TFRS needs Keras 2. Both must be set before TensorFlow is imported anywhere.
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    app()
+
+
+@app.command(epilog="Example: marquee run --config movielens-100k --set model.family=popularity")
+def run(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> None:  # noqa: B006
+    """Run the pipeline on this machine and tell what came of it."""
+    from pipeline import terminal
+
+    settings = _load(config, overrides)
+    _require_data(settings)
+    started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    log = Path(settings.log_directory) / f"run-{started}.log"
+    with terminal.log_to_file(log) as console:
+        console.print(f"[bold]{settings.name}[/bold]: model {settings.model.family}, data {settings.data.directory}")
+        code = _run_and_summarise(settings, console, log)
+    raise typer.Exit(code)
+
+
+def _run_and_summarise(settings: PipelineConfig, console: Console, log: Path) -> int:
+    from pipeline import local, run_summary, runs
+
+    try:
+        local.run_locally(settings, console)
+    except (local.PipelineFailedError, local.WorkspaceBusyError, ConfigError) as error:
+        console.print(f"\n[red]The run failed:[/red] {error}", highlight=False, markup=True)
+        console.print(f"The whole story is in {log}", highlight=False)
+        return 1
+    report = runs.RunStore(settings.metadata_path).report()
+    run_summary.print_summary(report, console)
+    console.print(f"Log: {log}", highlight=False)
+    if report.pushed is not None:
+        console.print("\nNext:", highlight=False)
+        for command in ("marquee serve &", "marquee recommend --user 196", "marquee status --json"):
+            console.print(f"  .venv/bin/{command}", highlight=False)
+    return 0
+
+
+@app.command(epilog="Example: marquee status --json | jq '.metrics.overall[\"ndcg@10\"]'")
+def status(
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    run_id: Annotated[str | None, typer.Option("--run", help="An earlier run; by default the latest.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
+) -> None:
+    """Tell of a run, from ML Metadata."""
+    from pipeline import run_summary, runs
+
+    settings = _load(config, overrides)
+    try:
+        report = runs.RunStore(settings.metadata_path).report(run_id)
+    except runs.NoRunError as error:
+        raise _fail(str(error)) from error
+    if as_json:
+        print(report.model_dump_json(indent=2))
+    else:
+        run_summary.print_summary(report, Console())
+
+
+@app.command(name="compile", epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0")
+def compile_(
+    output: Annotated[Path, typer.Option(help="File to write the Kubeflow Pipelines specification to.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    image: Annotated[str, typer.Option(help="Container image with Marquee installed.")] = "marquee:latest",
+    root: Annotated[
+        str | None, typer.Option(help="Pipeline root, e.g. gs://bucket/marquee; by default the workspace's.")
+    ] = None,
+) -> None:
+    """Write the same pipeline as a Kubeflow Pipelines 2.1 specification."""
+    from pipeline import terminal
+
+    settings = _load(config, overrides)
+    log = Path(settings.log_directory) / "compile.log"
+    with terminal.log_to_file(log) as console:
+        from pipeline.kubeflow_runner import KubeflowMissingError, compile_pipeline
+
+        try:
+            compile_pipeline(settings, output, image, root)
+        except (ConfigError, KubeflowMissingError) as error:
+            console.print(f"[red]Not compiled:[/red] {error}", highlight=False)
+            raise typer.Exit(1) from error
+        console.print(f"Wrote {output}", highlight=False)
+
+
+def _load(name: str, overrides: list[str]) -> PipelineConfig:
+    try:
+        return load_config(name, overrides)
+    except ConfigError as error:
+        raise _fail(str(error)) from error
+
+
+def _require_data(settings: PipelineConfig) -> None:
+    directory = settings.data.directory.split("{", 1)[0]
+    if "://" not in directory and not Path(directory).is_dir():
+        raise _fail(
+            f"data.directory: no such folder {settings.data.directory!r}; "
+            f"`marquee data movielens-100k` and `marquee data synthetic` make one, your own data go anywhere"
+        )
+
+
+def _fail(message: str) -> Any:
+    print(f"marquee: {message}", file=sys.stderr)
+    return typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""Writes serialized examples as shards of a split, shuffled the same way each time.
+
+Models must be reproducible from their data, so the order of the examples must not depend on how Beam happened to
+bundle them. Each example comes with an order key, such as a hash; a shard is sorted by it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+import uuid
+from collections.abc import Iterable
+
+import apache_beam as beam
+import tensorflow as tf
+from tfx.dsl.io import fileio
+
+EXAMPLES_PER_SHARD = 50_000
+"""A shard is sorted in memory; at some kilobytes per example this takes hundreds of megabytes at most."""
+
+_COMPRESSION_LEVEL = 1  # Six times as fast as the default, for files that are an eighth larger.
+
+ExampleBatch = tuple[tuple[int, int], list[tuple[bytes, bytes]]]
+"""`((shard, number of shards), [(order key, serialized tf.Example), ...])`"""
+
+
+def shard_count(num_examples: int) -> int:
+    """Returns the number of shards of a split."""
+    return max(1, -(-num_examples // EXAMPLES_PER_SHARD))
+
+
+def stable_hash(*parts: bytes) -> bytes:
+    """Returns 8 bytes that depend on the parts alone."""
+    return hashlib.blake2b(b"\0".join(parts), digest_size=8).digest()
+
+
+class WriteShards(beam.PTransform):
+    """Writes `ExampleBatch`es to `data_tfrecord-XXXXX-of-XXXXX.gz` below a folder."""
+
+    def __init__(self, directory: str) -> None:
+        super().__init__()
+        self._directory = directory
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Groups the batches by shard; emits the paths written."""
+        return batches | "Group" >> beam.GroupByKey() | "Write" >> beam.Map(_write_shard, self._directory)
+
+
+def _write_shard(
+    group: tuple[tuple[int, int], Iterable[list[tuple[bytes, bytes]]]], directory: str
+) -> str:
+    (shard, count), batches = group
+    path = os.path.join(directory, f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
+    temporary = os.path.join(directory, f".{uuid.uuid4().hex}.tmp")
+    fileio.makedirs(directory)
+    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=_COMPRESSION_LEVEL)
+    with tf.io.TFRecordWriter(temporary, options) as writer:
+        for _, serialized in sorted(itertools.chain.from_iterable(batches)):
+            writer.write(serialized)
+    fileio.rename(temporary, path, overwrite=True)
+    return path

@@ -1,0 +1,62 @@
+"""`marquee data ...`: puts data sets on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.console import Console
+
+data_app = typer.Typer(no_args_is_help=True, help="Get or make a data set.")
+
+
+@data_app.command("movielens-100k")
+def movielens_100k(
+    directory: Annotated[Path, typer.Option(help="Folder to put it in.")] = Path("data/movielens-100k"),
+) -> None:
+    """Get MovieLens-100K: 943 users, 1,682 titles, 100,000 ratings."""
+    from pipeline.datasets.download import DownloadError
+    from pipeline.datasets.folder import FolderError
+    from pipeline.datasets.movielens import fetch_movielens_100k
+
+    try:
+        fetch_movielens_100k(directory, Console())
+    except (DownloadError, FolderError, OSError) as error:
+        _fail(error)
+
+
+@data_app.command("synthetic")
+def synthetic(
+    directory: Annotated[Path, typer.Option(help="Folder to put it in.")] = Path("data/synthetic"),
+    users: Annotated[int, typer.Option(help="People.")] = 400,
+    items: Annotated[int, typer.Option(help="Titles.")] = 300,
+    interactions: Annotated[int, typer.Option(help="Events; nobody takes a title twice.")] = 20_000,
+    seed: Annotated[int, typer.Option(help="The same arguments write the same files.")] = 7,
+) -> None:
+    """Make a synthetic data set with known effects, and say how well its best possible ranking does."""
+    from pipeline.datasets.folder import FolderError, write_tables
+    from pipeline.datasets.oracle import measure_ranking, popularity_scorer
+    from pipeline.datasets.synthetic import SyntheticWorld
+
+    console = Console()
+    try:
+        world = SyntheticWorld(users=users, items=items, interactions=interactions, seed=seed)
+        write_tables(directory, world.generate())
+    except (ValueError, FolderError, OSError) as error:
+        _fail(error)
+    first_event = int(0.9 * interactions)
+    popularity = popularity_scorer(world.events.first(first_event), items)
+    best = measure_ranking(world, world.log_probabilities, first_event)
+    simple = measure_ranking(world, popularity, first_event)
+    console.print(
+        f"{directory}: {interactions:,} interactions, {items:,} items, {users:,} users.\n"
+        f"NDCG@10 on the last tenth of the events: {best.ndcg:.4f} is the best that any model can reach on average; "
+        f"popularity reaches {simple.ndcg:.4f}.",
+        markup=False,
+    )
+
+
+def _fail(error: Exception) -> NoReturn:
+    Console(stderr=True).print(f"Error: {error}", markup=False, style="red", soft_wrap=True)
+    raise typer.Exit(1) from error

@@ -1,0 +1,155 @@
+"""Reads what the Evaluator found out: metrics by slice, and why a model was not blessed."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import os
+from collections.abc import Mapping
+
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, validation_result_pb2
+
+from modules.metrics.ranking import LOWER_SUFFIX
+from pipeline.evaluation import BASELINE
+
+OVERALL = "overall"
+EXAMPLE_COUNT = "example_count"
+
+
+class EvaluationError(ValueError):
+    """A folder that holds no evaluation."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MetricValue:
+    """One metric on one slice.
+
+    Attributes:
+      value: of the candidate; NaN where it is undefined.
+      lower: lower end of its 95 % interval, if there is one. It may lie below 0 on a slice of few users.
+      upper: upper end.
+      baseline: value of the last blessed model, if there was one to compare with.
+      change: candidate minus baseline.
+      change_lower: lower end of the 95 % interval of the change, which is computed pairwise and hence narrower than
+        the two models' own intervals suggest.
+      change_upper: upper end.
+    """
+
+    value: float
+    lower: float | None = None
+    upper: float | None = None
+    baseline: float | None = None
+    change: float | None = None
+    change_lower: float | None = None
+    change_upper: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationResult:
+    """All metrics of an evaluation.
+
+    Attributes:
+      slices: metrics by slice name and metric name, e.g. `slices["age_band=25-34, gender=F"]["ndcg@10"]`. The
+        features of a cross stand in alphabetical order; overall comes first, then the slices by name.
+      example_counts: examples in each slice.
+    """
+
+    slices: Mapping[str, Mapping[str, MetricValue]]
+    example_counts: Mapping[str, int]
+
+    @property
+    def has_baseline(self) -> bool:
+        """Whether the candidate was compared with a blessed model."""
+        return any(metric.baseline is not None for metrics in self.slices.values() for metric in metrics.values())
+
+
+def read_evaluation(evaluation_uri: str) -> EvaluationResult:
+    """Reads the metrics of an evaluation.
+
+    Args:
+      evaluation_uri: folder of the ModelEvaluation artifact.
+
+    Raises:
+      EvaluationError: if the folder holds no metrics.
+    """
+    if not tf.io.gfile.glob(os.path.join(evaluation_uri, "metrics*")):
+        raise EvaluationError(f"{evaluation_uri} holds no evaluation: expected files named metrics*")
+    messages = {_slice_name(message.slice_key): message for message in tfma.load_metrics(evaluation_uri)}
+    slices, counts = {}, {}
+    for name in sorted(messages, key=lambda slice_name: (slice_name != OVERALL, slice_name)):
+        metrics = _read_metrics(messages[name])
+        counts[name] = int(metrics.pop(EXAMPLE_COUNT).value)
+        slices[name] = metrics
+    return EvaluationResult(slices, counts)
+
+
+def read_validation(evaluation_uri: str) -> list[str]:
+    """Returns, in plain words, every reason why the gate does not let the model through; none if it does.
+
+    Args:
+      evaluation_uri: folder of the ModelEvaluation artifact.
+
+    Raises:
+      EvaluationError: if the folder holds no verdict.
+    """
+    if not tf.io.gfile.glob(os.path.join(evaluation_uri, "validations*")):
+        raise EvaluationError(f"{evaluation_uri} holds no verdict: expected a file named validations*")
+    verdict = tfma.load_validation_result(evaluation_uri)
+    reasons = []
+    if verdict.missing_thresholds:
+        reasons.append("the gate has no threshold; a model is blessed only against one")
+    for of_slice in verdict.metric_validations_per_slice:
+        slice_name = _slice_name(of_slice.slice_key)
+        reasons += [_describe_failure(failure, slice_name) for failure in of_slice.failures]
+    for spec in verdict.missing_slices:
+        reasons.append(f"no test example falls into the slice that the gate names: {_describe_spec(spec)}")
+    return reasons
+
+
+def _read_metrics(message: metrics_for_slice_pb2.MetricsForSlice) -> dict[str, MetricValue]:
+    fields: dict[str, dict[str, float]] = {}
+    for item in message.metric_keys_and_values:
+        name = item.key.name
+        if name.startswith("__") or name.endswith(LOWER_SUFFIX):
+            continue
+        field = "change" if item.key.is_diff else "baseline" if item.key.model_name == BASELINE else "value"
+        values = fields.setdefault(name, {})
+        values[field] = item.value.double_value.value
+        if item.HasField("confidence_interval") and field != "baseline":
+            prefix = "change_" if item.key.is_diff else ""
+            values[f"{prefix}lower"] = item.confidence_interval.lower_bound.double_value.value
+            values[f"{prefix}upper"] = item.confidence_interval.upper_bound.double_value.value
+    return {name: MetricValue(**values) for name, values in sorted(fields.items())}
+
+
+def _slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:
+    parts = []
+    for single in key.single_slice_keys:
+        value = getattr(single, single.WhichOneof("kind"))
+        parts.append(f"{single.column}={value.decode() if isinstance(value, bytes) else value}")
+    return ", ".join(sorted(parts)) or OVERALL
+
+
+def _describe_spec(spec: config_pb2.SlicingSpec) -> str:
+    return ", ".join(sorted(f"{feature}={value}" for feature, value in spec.feature_values.items())) or OVERALL
+
+
+def _describe_failure(failure: validation_result_pb2.ValidationFailure, slice_name: str) -> str:
+    name = failure.metric_key.name
+    if name.endswith(LOWER_SUFFIX):
+        name = f"the 95 % lower bound of {name.removesuffix(LOWER_SUFFIX)}"
+    where = slice_name if slice_name == OVERALL else f"on {slice_name}"
+    if not failure.HasField("metric_value"):
+        return f"{name} {where} was not computed"
+    value = failure.metric_value.double_value.value
+    if failure.metric_threshold.HasField("change_threshold"):
+        least = failure.metric_threshold.change_threshold.absolute.value
+        wanted = f"the gate asks for a change of at least {least:+.4g}"
+        if math.isnan(value):
+            return f"{name} {where} has an undefined change against the last blessed model; {wanted}"
+        return f"{name} {where} changed by {value:+.4g} against the last blessed model; {wanted}"
+    least = failure.metric_threshold.value_threshold.lower_bound.value
+    wanted = "a defined value" if math.isinf(least) else f"at least {least:.4g}"
+    return f"{name} {where} is {'undefined' if math.isnan(value) else f'{value:.4g}'}; the gate asks for {wanted}"

@@ -1,0 +1,137 @@
+"""Runs the pipeline on this machine: LocalDagRunner, Beam's direct runner, SQLite ML Metadata."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import re
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from rich.console import Console
+
+from pipeline.config import PipelineConfig
+from pipeline.runs import NoRunError, RunStore
+from pipeline.terminal import PROJECT_LOGGER
+
+_COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
+
+
+class PipelineFailedError(RuntimeError):
+    """A component failed. The message is its own, in plain words."""
+
+
+class WorkspaceBusyError(RuntimeError):
+    """Another run is using the workspace."""
+
+
+def run_locally(config: PipelineConfig, console: Console) -> None:
+    """Runs the pipeline, telling of each component as it ends.
+
+    Args:
+      config: what to run.
+      console: where progress goes.
+
+    Raises:
+      PipelineFailedError: if a component failed; nothing after it was started.
+      WorkspaceBusyError: if another run is using the workspace.
+    """
+    with _exclusive(Path(config.workspace)):
+        started = time.monotonic()
+        with console.status("Loading TensorFlow and TFX …"):
+            from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+            from pipeline.pipeline import create_pipeline
+
+            pipeline = create_pipeline(config, metadata_path=config.metadata_path)
+        console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
+        with _progress(config, console) as progress:
+            try:
+                LocalDagRunner().run(pipeline)
+            except Exception as error:
+                logging.getLogger(PROJECT_LOGGER).exception("The pipeline failed.")
+                progress.fail()
+                raise PipelineFailedError(plain_message(error)) from error
+
+
+def plain_message(error: BaseException) -> str:
+    """Returns what an error of a component says, without what Beam wrapped around it."""
+    text = str(error) or type(error).__name__
+    text = re.sub(r"\s*\[while running '[^']*'\]", "", text)
+    return text.strip()
+
+
+@contextlib.contextmanager
+def _exclusive(workspace: Path) -> Iterator[None]:
+    """Holds the workspace's lock, which the system releases when the process ends, however it ends."""
+    workspace.mkdir(parents=True, exist_ok=True)
+    with open(workspace / ".lock", "w", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise WorkspaceBusyError(f"another run is using {workspace}; wait for it or choose another workspace") from error
+        yield
+
+
+class _ProgressHandler(logging.Handler):
+    """Turns the runner's log messages into lines on the terminal."""
+
+    def __init__(self, config: PipelineConfig, console: Console):
+        super().__init__()
+        self._metadata_path = config.metadata_path
+        self._console = console
+        self._status = console.status("")
+        self._current: str | None = None
+        self._started = 0.0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith(PROJECT_LOGGER):
+            if record.levelno >= logging.INFO and record.exc_info is None:
+                self._console.print(f"      [dim]{record.getMessage()}[/dim]", highlight=False)
+            return
+        match = _COMPONENT_MESSAGE.match(record.getMessage())
+        if match is None:
+            return
+        if match["what"] == "running":
+            self._current, self._started = match["name"], time.monotonic()
+            self._status.update(f"{match['name']} …")
+            self._status.start()
+        else:
+            self._status.stop()
+            seconds = time.monotonic() - self._started
+            cached = self._state(match["name"]) == "cached"
+            mark, told = ("[cyan]=[/cyan]", "cached") if cached else ("[green]✓[/green]", f"{seconds:.1f} s")
+            self._console.print(f"  {mark} {match['name']:<24}{told:>9}", highlight=False)
+            self._current = None
+
+    def fail(self) -> None:
+        """Marks the running component as failed."""
+        self._status.stop()
+        if self._current is not None:
+            self._console.print(f"  [red]✗ {self._current:<24}   failed[/red]", highlight=False)
+
+    def _state(self, name: str) -> str | None:
+        try:
+            store = RunStore(self._metadata_path)
+            component = store.component_states(store.run_ids()[-1]).get(name)
+        except (NoRunError, IndexError):
+            return None
+        return component.state if component else None
+
+
+@contextlib.contextmanager
+def _progress(config: PipelineConfig, console: Console) -> Iterator[_ProgressHandler]:
+    from absl import logging as absl_logging
+
+    absl_logging.set_verbosity(absl_logging.INFO)
+    handler = _ProgressHandler(config, console)
+    loggers = [logging.getLogger("absl"), logging.getLogger(PROJECT_LOGGER)]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield handler
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)

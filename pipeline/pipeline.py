@@ -1,0 +1,184 @@
+"""The DAG: the only place where it is written."""
+
+from __future__ import annotations
+
+import pydantic
+from tfx import v1 as tfx
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.types.standard_artifacts import Model, ModelBlessing
+
+from modules.models.registry import create_recommender
+from pipeline.components.anomaly_gate import AnomalyGate
+from pipeline.components.catalogue_example_gen import CatalogueExampleGen
+from pipeline.components.curated_schema import CuratedSchema
+from pipeline.components.interaction_example_gen import InteractionExampleGen
+from pipeline.components.previous_blessed_model import CANDIDATE_KEY, PreviousBlessedModelStrategy
+from pipeline.components.pusher import AtomicPusher
+from pipeline.components.recommender_evaluator import RecommenderEvaluator
+from pipeline.components.recommender_trainer import RecommenderTrainer
+from pipeline.components.server_validator import ServerValidator
+from pipeline.config import ConfigError, PipelineConfig, describe_validation_error
+from pipeline.evaluation import build_eval_config
+
+
+def create_pipeline(
+    config: PipelineConfig,
+    baseline_strategy: type[ResolverStrategy] = PreviousBlessedModelStrategy,
+    metadata_path: str | None = None,
+) -> tfx.dsl.Pipeline:
+    """Returns the pipeline that takes an interaction log to a validated, pushed recommender.
+
+    Args:
+      config: what to build.
+      baseline_strategy: which blessed model the candidate is compared to. Orchestrators that know only TFX's own
+        strategies are given `LatestBlessedModelStrategy`.
+      metadata_path: SQLite file of ML Metadata, or None where the orchestrator brings its own.
+
+    Raises:
+      ConfigError: if the model's family or settings do not exist.
+    """
+    check_model(config)
+    schema_text = config.read_schema_text()
+
+    # Joins the tables and writes an example per interaction, with the history that was known at its time.
+    interactions = InteractionExampleGen(config.data, config.rejected_rows_directory)
+
+    # Writes an example per title: what can be recommended.
+    catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory)
+
+    # Describe the data, for people and for the checks below.
+    interaction_statistics = tfx.components.StatisticsGen(
+        examples=interactions.outputs["examples"]
+    ).with_id("InteractionStatistics")
+    catalogue_statistics = tfx.components.StatisticsGen(
+        examples=catalogue.outputs["examples"]
+    ).with_id("CatalogueStatistics")
+
+    # Brings in the reviewed schema, whose tags decide on everything downstream.
+    schema = CuratedSchema(schema_text)
+
+    # Compare the data with the schema.
+    interaction_validator = tfx.components.ExampleValidator(
+        statistics=interaction_statistics.outputs["statistics"], schema=schema.outputs["schema"]
+    ).with_id("InteractionValidator")
+    catalogue_validator = tfx.components.ExampleValidator(
+        statistics=catalogue_statistics.outputs["statistics"], schema=schema.outputs["catalogue_schema"]
+    ).with_id("CatalogueValidator")
+
+    # Fails the run, in plain words, unless the data are clean. Nothing downstream starts before it.
+    gate = AnomalyGate(
+        interaction_anomalies=interaction_validator.outputs["anomalies"],
+        catalogue_anomalies=catalogue_validator.outputs["anomalies"],
+    )
+
+    # Learns vocabularies, means and quantiles on the training split and turns raw features into numbers.
+    transform = tfx.components.Transform(
+        examples=interactions.outputs["examples"],
+        schema=schema.outputs["schema"],
+        preprocessing_fn="modules.preprocessing.preprocessing_fn",
+        custom_config={
+            "schema_text": schema_text,
+            **config.features.model_dump(include={"quantile_buckets", "text_tokens", "max_vocabulary_size"}),
+        },
+        splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        disable_statistics=not config.features.transform_statistics,
+    )
+    transform.add_upstream_node(gate)
+
+    # Fits the recommender and exports it with all signatures.
+    trainer = RecommenderTrainer(
+        examples=transform.outputs["transformed_examples"],
+        catalogue=catalogue.outputs["examples"],
+        transform_graph=transform.outputs["transform_graph"],
+        schema=schema.outputs["schema"],
+        run_fn="modules.trainer.run_fn",
+        custom_config={
+            "model": config.model.model_dump(mode="json"),
+            "feature_groups": list(config.features.groups),
+            "quantile_buckets": config.features.quantile_buckets,
+            "bands": {column: list(boundaries) for column, boundaries in config.evaluation.bands.items()},
+            "top_k": config.serving.top_k,
+        },
+    )
+
+    # Finds the model to beat: the last one that was blessed.
+    baseline = _resolve_baseline(baseline_strategy, trainer)
+
+    # Ranks the whole catalogue for each test event, slice by slice, and blesses the model if it passes the gate.
+    evaluator = RecommenderEvaluator(
+        examples=interactions.outputs["examples"],
+        example_splits=["test"],
+        model=trainer.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        eval_config=build_eval_config(config.evaluation),
+        schema=schema.outputs["schema"],
+    )
+
+    # Starts a model server on the candidate and sends it real requests, the nasty ones included.
+    server_validator = ServerValidator(
+        model=trainer.outputs["model"],
+        examples=interactions.outputs["examples"],
+        model_name=config.serving.model_name,
+        split="test",
+        num_requests=config.serving.validation_requests,
+        timeout_seconds=config.serving.validation_timeout_seconds,
+    )
+
+    # Hands the model to TensorFlow Serving if, and only if, both blessed it.
+    pusher = AtomicPusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=server_validator.outputs["blessing"],
+        push_destination=tfx.proto.PushDestination(
+            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=config.serving_directory)
+        ),
+    )
+
+    components: list[BaseComponent] = [
+        interactions,
+        catalogue,
+        interaction_statistics,
+        catalogue_statistics,
+        schema,
+        interaction_validator,
+        catalogue_validator,
+        gate,
+        transform,
+        trainer,
+        baseline,
+        evaluator,
+        server_validator,
+        pusher,
+    ]
+    return tfx.dsl.Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=config.artifact_root,
+        components=components,
+        enable_cache=True,
+        metadata_connection_config=(
+            tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata_path) if metadata_path else None
+        ),
+        beam_pipeline_args=list(config.beam_args),
+    )
+
+
+def check_model(config: PipelineConfig) -> None:
+    """Checks the model's family and settings, before a run spends time on the data.
+
+    Raises:
+      ConfigError: naming the field, the value received and what was expected.
+    """
+    try:
+        create_recommender(config.model.family, config.model.settings)
+    except pydantic.ValidationError as error:
+        raise ConfigError(describe_validation_error(error, "the configuration", "model.settings")) from error
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+
+
+def _resolve_baseline(strategy: type[ResolverStrategy], trainer: RecommenderTrainer) -> tfx.dsl.Resolver:
+    channels = {"model": tfx.dsl.Channel(type=Model), "model_blessing": tfx.dsl.Channel(type=ModelBlessing)}
+    if strategy is PreviousBlessedModelStrategy:
+        channels[CANDIDATE_KEY] = trainer.outputs["model"]
+    return tfx.dsl.Resolver(strategy_class=strategy, **channels).with_id("LatestBlessedModel")

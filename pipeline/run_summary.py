@@ -1,0 +1,140 @@
+"""The table at the end of a run: what happened, how good the model is, where it went and what to do next."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.runs import OVERALL, RunReport
+
+_HEADLINE_METRICS = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
+_SLICE_METRIC = "ndcg@10"
+_STATE_STYLES = {"run": "green", "cached": "cyan", "failed": "red", "interrupted": "yellow"}
+
+
+def print_summary(report: RunReport, console: Console) -> None:
+    """Prints a run's report for a person."""
+    console.print()
+    console.print(f"[bold]{report.pipeline}[/bold], run of {report.run_id[:19].replace('T', ' ')}: {report.state}")
+    console.print(_components_table(report))
+    if report.data:
+        console.print(_data_sentence(report), highlight=False)
+    if report.anomalies:
+        console.print(f"Anomalies: {report.anomalies}", highlight=False)
+    if report.training:
+        console.print(_training_sentence(report), highlight=False)
+    if report.metrics:
+        console.print()
+        console.print(_metrics_table(report))
+        console.print(_slices_table(report))
+    _print_decision(report, console)
+
+
+def _components_table(report: RunReport) -> Table:
+    table = Table(box=None, pad_edge=False)
+    table.add_column("component")
+    table.add_column("state")
+    table.add_column("seconds", justify="right")
+    for name, component in report.components.items():
+        style = _STATE_STYLES[component.state]
+        table.add_row(name, f"[{style}]{component.state}[/{style}]", f"{component.seconds:.1f}")
+    table.add_row("[bold]total[/bold]", "", f"[bold]{report.total_seconds:.1f}[/bold]")
+    return table
+
+
+def _data_sentence(report: RunReport) -> str:
+    data = report.data
+    splits = ", ".join(
+        f"{data[key]:,} {name}"
+        for name, key in (
+            ("train", "num_examples_train"),
+            ("validation", "num_examples_eval"),
+            ("test", "num_examples_test"),
+        )
+        if key in data
+    )
+    rejected = sum(int(value) for key, value in data.items() if key.endswith("_rejected"))
+    return f"Data: {splits} events; {data.get('num_examples_catalogue', 0):,} titles; {rejected:,} rows rejected."
+
+
+def _training_sentence(report: RunReport) -> str:
+    training = report.training
+    epochs = training.get("epochs", [])
+    curve = ""
+    if epochs:
+        values = ", ".join(f"{epoch['validation_ndcg@10']:.4f}" for epoch in epochs)
+        curve = f"; validation NDCG@10 by epoch: {values} (kept: epoch {training['best_epoch']})"
+    return (
+        f"Model: {training['model']['family']}, fitted in {training['fit_seconds']:.1f} s; "
+        f"validation NDCG@10 {training['validation_ndcg@10']:.4f}{curve}."
+    )
+
+
+def _metrics_table(report: RunReport) -> Table:
+    baseline = report.baseline_metrics.get(OVERALL, {})
+    table = Table(title="Test metrics, full catalogue", title_justify="left", box=None, pad_edge=False)
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    if baseline:
+        table.add_column("last blessed", justify="right")
+        table.add_column("change", justify="right")
+    for name in _HEADLINE_METRICS:
+        value = report.metrics[OVERALL].get(name)
+        if value is None:
+            continue
+        interval = report.intervals.get(OVERALL, {}).get(name)
+        row = [name, f"{value:.4f}", f"{interval[0]:.4f} – {interval[1]:.4f}" if interval else ""]
+        if baseline:
+            row += [f"{baseline[name]:.4f}", _signed(value - baseline[name])] if name in baseline else ["", ""]
+        table.add_row(*row)
+    return table
+
+
+def _slices_table(report: RunReport) -> Table:
+    table = Table(title=f"{_SLICE_METRIC} by slice", title_justify="left", box=None, pad_edge=False)
+    table.add_column("slice")
+    table.add_column("events", justify="right")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    if report.baseline_metrics:
+        table.add_column("last blessed", justify="right")
+    for name, metrics in report.metrics.items():
+        if name == OVERALL or "," in name or _SLICE_METRIC not in metrics:
+            continue
+        interval = report.intervals.get(name, {}).get(_SLICE_METRIC)
+        row = [
+            name,
+            f"{report.example_counts.get(name, 0):,}",
+            f"{metrics[_SLICE_METRIC]:.4f}",
+            f"{interval[0]:.4f} – {interval[1]:.4f}" if interval else "",
+        ]
+        if report.baseline_metrics:
+            baseline = report.baseline_metrics.get(name, {}).get(_SLICE_METRIC)
+            row.append(f"{baseline:.4f}" if baseline is not None else "")
+        table.add_row(*row)
+    return table
+
+
+def _print_decision(report: RunReport, console: Console) -> None:
+    console.print()
+    if report.blessed is not None:
+        if report.blessed:
+            console.print("[green]Blessed[/green]: every threshold holds.")
+        else:
+            console.print("[red]Not blessed[/red]:")
+            for reason in report.blessing_failures:
+                console.print(f"  • {reason}", highlight=False)
+    if report.servable is not None:
+        if report.servable:
+            console.print("[green]Servable[/green]: a model server loaded it and answered real requests.")
+        else:
+            console.print(f"[red]Not servable[/red]: {report.servable_reason}", highlight=False)
+    if report.pushed is not None:
+        console.print(f"Pushed as version {report.pushed.version} to {report.pushed.destination}", highlight=False)
+    elif report.blessed is not None:
+        console.print("Nothing was pushed; what was served before is served still.")
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}"

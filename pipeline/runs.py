@@ -1,0 +1,223 @@
+"""What happened in a run, read from ML Metadata and the JSON files that components leave beside their artifacts.
+
+Reading needs neither TensorFlow nor TFX, so `marquee status` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import ml_metadata
+from ml_metadata.proto import metadata_store_pb2
+from pydantic import BaseModel
+
+VERDICT_FILE = "verdict.json"
+TRAINING_REPORT = "training.json"
+OVERALL = "overall"
+
+_STATES = metadata_store_pb2.Execution.State
+_STATE_NAMES = {
+    _STATES.COMPLETE: "run",
+    _STATES.CACHED: "cached",
+    _STATES.FAILED: "failed",
+    _STATES.RUNNING: "interrupted",
+}
+
+
+class NoRunError(LookupError):
+    """There is no run to tell of."""
+
+
+class ComponentReport(BaseModel):
+    """One component of a run."""
+
+    state: str
+    """`run`, `cached`, `failed` or `interrupted`."""
+    seconds: float
+    """Wall-clock seconds, from the driver's start to publication."""
+
+
+class PushReport(BaseModel):
+    """Where a model went."""
+
+    version: str
+    """Version that clients see."""
+    destination: str
+    """Its folder."""
+
+
+class RunReport(BaseModel):
+    """Everything worth knowing about a run."""
+
+    pipeline: str
+    """Pipeline name."""
+    run_id: str
+    """When the run started, in ISO 8601."""
+    state: str
+    """`complete`, `failed` or `interrupted`."""
+    components: dict[str, ComponentReport]
+    """In order of execution."""
+    total_seconds: float
+    """Sum over the components."""
+    data: dict[str, int | float | str] = {}
+    """Counts of ingestion: rows, rejected rows, examples by split."""
+    anomalies: str | None = None
+    """The anomaly gate's verdict."""
+    training: dict[str, Any] = {}
+    """Model, learning curve and validation metric."""
+    metrics: dict[str, dict[str, float]] = {}
+    """Test metrics by slice and name, e.g. `metrics["overall"]["ndcg@10"]`."""
+    intervals: dict[str, dict[str, tuple[float, float]]] = {}
+    """95 % confidence intervals of the same."""
+    baseline_metrics: dict[str, dict[str, float]] = {}
+    """The same metrics of the last blessed model; empty without one."""
+    example_counts: dict[str, int] = {}
+    """Test events by slice."""
+    blessed: bool | None = None
+    """Whether the model passed the gate; None if it was not evaluated."""
+    blessing_failures: list[str] = []
+    """Why it did not."""
+    servable: bool | None = None
+    """Whether a model server could serve it; None if it was not tried."""
+    servable_reason: str | None = None
+    """Why it could not."""
+    pushed: PushReport | None = None
+    """Where the model was pushed, if it was."""
+
+
+class RunStore:
+    """Reads runs from ML Metadata.
+
+    Args:
+      metadata_path: the SQLite file.
+
+    Raises:
+      NoRunError: if there is no such file.
+    """
+
+    def __init__(self, metadata_path: str):
+        if not Path(metadata_path).is_file():
+            raise NoRunError(f"no run yet: there is no metadata at {metadata_path}; `marquee run` makes one")
+        config = metadata_store_pb2.ConnectionConfig()
+        config.sqlite.filename_uri = metadata_path
+        config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
+        self._store = ml_metadata.MetadataStore(config)
+
+    def run_ids(self) -> list[str]:
+        """Returns all runs, the earliest first."""
+        contexts = self._store.get_contexts_by_type("pipeline_run")
+        return [context.name for context in sorted(contexts, key=lambda context: context.id)]
+
+    def component_states(self, run_id: str) -> dict[str, ComponentReport]:
+        """Returns state and seconds by component, in order of execution."""
+        return {
+            name: ComponentReport(
+                state=_STATE_NAMES.get(execution.last_known_state, "failed"),
+                seconds=round((execution.last_update_time_since_epoch - execution.create_time_since_epoch) / 1000, 3),
+            )
+            for name, execution in self._executions(run_id).items()
+        }
+
+    def report(self, run_id: str | None = None) -> RunReport:
+        """Returns the report of a run, by default of the latest.
+
+        Raises:
+          NoRunError: if there is no such run.
+        """
+        run_ids = self.run_ids()
+        if not run_ids or (run_id is not None and run_id not in run_ids):
+            raise NoRunError(f"no run {run_id or ''} in ML Metadata; it holds {run_ids or 'none'}")
+        chosen = run_id or run_ids[-1]
+        components = self.component_states(chosen)
+        outputs = self._outputs(chosen)
+        states = {component.state for component in components.values()}
+        failed = "failed" if "failed" in states else "interrupted" if "interrupted" in states else None
+        report = RunReport(
+            pipeline=self._pipeline_name(),
+            run_id=chosen,
+            state=failed or ("complete" if "Pusher" in _short_names(components) else "interrupted"),
+            components=components,
+            total_seconds=round(sum(component.seconds for component in components.values()), 3),
+        )
+        return report.model_copy(update=_read_outputs(outputs))
+
+    def _executions(self, run_id: str) -> dict[str, metadata_store_pb2.Execution]:
+        context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
+        result = {}
+        for execution in sorted(self._store.get_executions_by_context(context.id), key=lambda item: item.id):
+            nodes = [c for c in self._store.get_contexts_by_execution(execution.id) if c.type == "node"]
+            result[nodes[0].name.split(".", 1)[1]] = execution
+        return result
+
+    def _outputs(self, run_id: str) -> list[metadata_store_pb2.Artifact]:
+        execution_ids = [execution.id for execution in self._executions(run_id).values()]
+        events = self._store.get_events_by_execution_ids(execution_ids)
+        output = metadata_store_pb2.Event.OUTPUT
+        ids = [event.artifact_id for event in events if event.type == output]
+        return list(self._store.get_artifacts_by_id(ids))
+
+    def _pipeline_name(self) -> str:
+        return self._store.get_contexts_by_type("pipeline")[-1].name
+
+
+def _short_names(components: dict[str, ComponentReport]) -> set[str]:
+    return {name.removeprefix("Atomic") for name in components}
+
+
+def _read_outputs(artifacts: list[metadata_store_pb2.Artifact]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    for artifact in artifacts:
+        properties = {key: _value(value) for key, value in artifact.custom_properties.items()}
+        if artifact.type == "Examples":
+            counts = {key: value for key, value in properties.items() if isinstance(value, int)}
+            fields.setdefault("data", {}).update(counts)
+        elif artifact.type == "ModelRun":
+            fields["training"] = _read_json(artifact.uri, TRAINING_REPORT)
+        elif artifact.type == "ModelEvaluation":
+            fields.update(_read_verdict(artifact.uri))
+        elif artifact.type == "ModelBlessing" and "blessed" in properties:
+            fields["blessed"] = properties["blessed"] == 1
+        elif artifact.type == "InfraBlessing" and "blessed" in properties:
+            fields["servable"] = properties["blessed"] == 1
+            fields["servable_reason"] = properties.get("reason")
+        elif artifact.type == "PushedModel" and properties.get("pushed") == 1:
+            fields["pushed"] = PushReport(
+                version=properties["pushed_version"], destination=properties["pushed_destination"]
+            )
+        elif "summary" in properties:
+            fields["anomalies"] = properties["summary"]
+    return fields
+
+
+def _read_verdict(uri: str) -> dict[str, Any]:
+    verdict = _read_json(uri, VERDICT_FILE)
+    slices = verdict.get("slices", {})
+
+    def collect(field: str) -> dict[str, dict[str, float]]:
+        return {
+            slice_name: {name: metric[field] for name, metric in metrics.items() if metric[field] is not None}
+            for slice_name, metrics in slices.items()
+        }
+
+    lower, upper, baseline = collect("lower"), collect("upper"), collect("baseline")
+    return {
+        "metrics": collect("value"),
+        "intervals": {
+            slice_name: {name: (low[name], upper[slice_name][name]) for name in low if name in upper[slice_name]}
+            for slice_name, low in lower.items()
+        },
+        "baseline_metrics": baseline if any(baseline.values()) else {},
+        "example_counts": verdict.get("example_counts", {}),
+        "blessing_failures": verdict.get("failures", []),
+    }
+
+
+def _read_json(uri: str, name: str) -> dict[str, Any]:
+    path = Path(uri) / name
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _value(value: metadata_store_pb2.Value) -> Any:
+    return getattr(value, value.WhichOneof("value"))

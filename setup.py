@@ -1,0 +1,56 @@
+"""Packaging of Marquee. Apache Beam workers build and install this same file through `--setup_file=./setup.py`."""
+
+from setuptools import find_packages, setup
+
+# Two TFX lines are supported: 1.16 (Python 3.10) and 1.21 (Python 3.11 to 3.13). The ranges span both;
+# constraints/ holds the exact versions of each.
+REQUIREMENTS = [
+    "apache-beam[gcp]>=2.60,<3",
+    "dill>=0.3.1",  # tfx-bsl imports it without declaring it
+    "grpcio>=1.48,<2",
+    "ml-metadata>=1.16,<1.22",
+    "numpy>=1.26,<3",
+    "pip>=23",  # `marquee data` downloads with it
+    "protobuf>=3.20.3,<7",
+    "pyarrow>=10,<19",
+    "pydantic>=2.7,<3",
+    "pyyaml>=6,<7",
+    "rich>=13",
+    "setuptools<81",  # tensorflow-hub 0.15 imports pkg_resources, which setuptools 81 and later deprecate or lack
+    "tensorflow>=2.16,<2.22",
+    "tensorflow-data-validation>=1.16,<1.22",
+    "tensorflow-metadata>=1.16,<1.22",
+    "tensorflow-model-analysis>=0.47,<0.53",
+    "tensorflow-recommenders>=0.7.7,<0.8",
+    "tensorflow-serving-api>=2.16,<2.22",
+    "tensorflow-transform>=1.16,<1.22",
+    "tf-keras>=2.16,<2.22",  # TensorFlow Recommenders needs Keras 2
+    "tfx>=1.16,<1.22",
+    "tfx-bsl>=1.16,<1.22",
+    "typer>=0.12",
+]
+
+EXTRAS = {
+    "kubeflow": ["kfp>=2.5,<2.17"],
+    "dev": [
+        "hypothesis>=6.100",
+        "mypy>=1.10",
+        "pytest>=8",
+        "pytest-timeout>=2.3",
+        "ruff>=0.6",
+        "types-protobuf",
+        "types-PyYAML",
+    ],
+}
+
+setup(
+    name="marquee",
+    version="0.1.0",
+    description="A production recommender pipeline on TensorFlow Extended",
+    python_requires=">=3.10,<3.14",
+    packages=find_packages(include=["pipeline", "pipeline.*", "modules", "modules.*", "schemas", "schemas.*"]),
+    package_data={"pipeline": ["configs/*.yaml"], "schemas": ["*/*.pbtxt"]},
+    install_requires=REQUIREMENTS,
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["marquee = pipeline.cli:main"]},
+)

@@ -1,0 +1,12 @@
+"""Settings of every test; pytest imports this before any test module, and so before TensorFlow."""
+
+import os
+
+import hypothesis
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Recommenders needs Keras 2.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+# The same examples on every run; no deadline, since the first call of a TensorFlow function traces it.
+hypothesis.settings.register_profile("marquee", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("marquee")
