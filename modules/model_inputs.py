@@ -112,10 +112,7 @@ def build_model_inputs(
         if columns.history_of(Role.TIMESTAMP) is not None:
             query += continuous(preprocessing.LOG_GAP)
     item = [
-        model_input
-        for column in columns.with_role(Role.ITEM)
-        if "item" in groups
-        for model_input in inputs_of(column)
+        model_input for column in columns.with_role(Role.ITEM) if "item" in groups for model_input in inputs_of(column)
     ]
     feedback = columns.history_of(Role.LABEL)
     (user_column,) = columns.with_role(Role.USER_ID)

@@ -101,13 +101,12 @@ class _ColumnTransformer:
             return {column.name: self._ids(_first_value(_as_strings(raw), ""), column.name)}
         if column.kind is Kind.MULTI_HOT:
             length = _max_values(self._schema, column.name, DEFAULT_MULTI_HOT_VALUES)
-            values = tf.RaggedTensor.from_sparse(_as_strings(raw)).to_tensor("", shape=[None, length])
+            values = _ragged(_as_strings(raw)).to_tensor("", shape=[None, length])
             return {column.name: self._ids(values, column.name)}
         if column.kind is Kind.TEXT:
             return {column.name: self._ids(self._tokens(raw), column.name)}
         if column.kind is Kind.CONTINUOUS:
-            numbers = tf.SparseTensor(raw.indices, tf.cast(raw.values, tf.float32), raw.dense_shape)
-            return self._continuous(column.name, _first_value(numbers, math.nan))
+            return self._continuous(column.name, tf.cast(raw, tf.float32))
         return {}
 
     def history(self, columns: ColumnTable) -> dict[str, Any]:
@@ -117,17 +116,16 @@ class _ColumnTransformer:
         (item_column,) = columns.with_role(Role.ITEM_ID)
         items = columns.history_of(Role.ITEM_ID)
         if items is not None and items.name in self._inputs:
-            padded = _last_values(self._inputs[items.name], length, "")
-            outputs[items.name] = self._ids(padded, item_column.name)
+            outputs[items.name] = self._ids(_last_values(self._inputs[items.name], length, ""), item_column.name)
         times = columns.history_of(Role.TIMESTAMP)
         if times is not None and times.name in self._inputs:
             now = _first_value(self._inputs[timestamp_column.name], 0)
             past = _last_values(self._inputs[times.name], length, 0)
             gaps = tf.math.log1p(tf.cast(tf.maximum(now[:, tf.newaxis] - past, 0), tf.float32))
-            outputs[HISTORY_LOG_GAPS] = tf.where(past > 0, gaps, tf.zeros_like(gaps))
+            outputs[HISTORY_LOG_GAPS] = tf.where(past > 0, gaps, 0.0)
             latest = tf.reduce_max(past, axis=1)
             gap = tf.math.log1p(tf.cast(tf.maximum(now - latest, 0), tf.float32))
-            outputs.update(self._continuous(LOG_GAP, tf.where(latest > 0, gap, math.nan * tf.ones_like(gap))))
+            outputs.update(self._continuous(LOG_GAP, _sparse_where(latest > 0, gap)))
         feedback = columns.history_of(Role.LABEL)
         if feedback is not None and feedback.name in self._inputs:
             raw = self._inputs[feedback.name]
@@ -138,11 +136,10 @@ class _ColumnTransformer:
         for seen in columns.with_role(Role.SEEN):
             if seen.name in self._inputs:
                 raw = self._inputs[seen.name]
-                outputs[seen.name] = tf.SparseTensor(
-                    raw.indices, self._ids(raw.values, item_column.name), raw.dense_shape
-                )
-                lengths = tf.RaggedTensor.from_sparse(raw).row_lengths()
-                outputs.update(self._continuous(LOG_SEEN_COUNT, tf.math.log1p(tf.cast(lengths, tf.float32))))
+                ids = self._ids(raw.values, item_column.name)
+                outputs[seen.name] = tf.SparseTensor(raw.indices, ids, raw.dense_shape)
+                count = tf.math.log1p(tf.cast(_ragged(raw).row_lengths(), tf.float32))
+                outputs.update(self._continuous(LOG_SEEN_COUNT, _sparse_where(tf.ones_like(count, tf.bool), count)))
         return outputs
 
     def _ids(self, values: tf.Tensor, vocabulary: str) -> tf.Tensor:
@@ -169,16 +166,14 @@ class _ColumnTransformer:
     def _tokens(self, raw: tf.SparseTensor) -> tf.Tensor:
         return self._split(raw).to_tensor("", shape=[None, self._text_tokens])
 
-    def _continuous(self, name: str, value: tf.Tensor) -> dict[str, Any]:
-        """Turns float32 `[batch]`, NaN where missing, into a z-score, a missing flag and a quantile bucket."""
-        missing = tf.math.is_nan(value)
-        known = tf.boolean_mask(value, tf.logical_not(missing))
-        mean, deviation = tft.mean(known), tf.sqrt(tft.var(known))
-        boundaries = tft.quantiles(known, self._quantile_buckets, epsilon=0.01)
-        score = tf.math.divide_no_nan(value - mean, deviation)
-        bucket = tft.apply_buckets(value, boundaries) + 1
+    def _continuous(self, name: str, raw: tf.SparseTensor) -> dict[str, Any]:
+        """Turns float32 values into a z-score, a missing flag and a quantile bucket, each `[batch]`."""
+        score = _first_value(tft.scale_to_z_score(raw), math.nan)
+        missing = tf.math.is_nan(score)
+        boundaries = tft.quantiles(raw.values, self._quantile_buckets, epsilon=0.01)
+        bucket = tft.apply_buckets(_first_value(raw, 0.0), boundaries) + 1
         return {
-            name: tf.where(missing, tf.zeros_like(score), score),
+            name: tf.where(missing, 0.0, score),
             missing_name(name): tf.cast(missing, tf.float32),
             bucket_name(name): tf.where(missing, tf.zeros_like(bucket), bucket),
         }
@@ -190,23 +185,34 @@ class _ColumnTransformer:
         for part, period in CYCLES.items():
             angle = tf.cast(parts[part], tf.float32) * (2 * math.pi / period)
             outputs[f"{part}_sin"], outputs[f"{part}_cos"] = tf.sin(angle), tf.cos(angle)
-        # Calendar time within the training period; later times are clamped to its end, so nothing is extrapolated.
-        exact_days = tf.cast(days, tf.float32)
-        first, last = tft.min(exact_days), tft.max(exact_days)
-        outputs[DAY] = tf.clip_by_value(tf.math.divide_no_nan(exact_days - first, last - first), 0.0, 1.0)
+        # Calendar time within the training period; later times are clamped to its end: nothing is extrapolated.
+        outputs[DAY] = tf.clip_by_value(tft.scale_to_0_1(tf.cast(days, tf.float32)), 0.0, 1.0)
         return outputs
+
+
+def _ragged(raw: tf.SparseTensor) -> tf.RaggedTensor:
+    # Unchecked: parsed examples have no holes, and the check would make up half of the graph.
+    return tf.RaggedTensor.from_value_rowids(raw.values, raw.indices[:, 0], nrows=raw.dense_shape[0], validate=False)
 
 
 def _first_value(raw: tf.SparseTensor, default: Any) -> tf.Tensor:
     """Returns the first value of each row, or the default: `[batch]`."""
-    ragged = tf.RaggedTensor.from_sparse(raw)[:, :1]
-    return ragged.to_tensor(tf.constant(default, raw.dtype), shape=[None, 1])[:, 0]
+    return _ragged(raw).to_tensor(tf.constant(default, raw.dtype), shape=[None, 1])[:, 0]
 
 
 def _last_values(raw: tf.SparseTensor, length: int, default: Any) -> tf.Tensor:
     """Returns the last values of each row, left-aligned and padded: `[batch, length]`."""
-    ragged = tf.RaggedTensor.from_sparse(raw)[:, -length:]
-    return ragged.to_tensor(tf.constant(default, raw.dtype), shape=[None, length])
+    first_kept = _ragged(raw).row_lengths() - length
+    kept = raw.indices[:, 1] >= tf.gather(first_kept, raw.indices[:, 0])
+    return _ragged(tf.sparse.retain(raw, kept)).to_tensor(tf.constant(default, raw.dtype), shape=[None, length])
+
+
+def _sparse_where(present: tf.Tensor, values: tf.Tensor) -> tf.SparseTensor:
+    """Returns the values of `[batch]` that are present, as sparse `[batch, 1]`."""
+    rows = tf.where(present)
+    indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
+    shape = tf.stack([tf.shape(values, out_type=tf.int64)[0], tf.constant(1, tf.int64)])
+    return tf.SparseTensor(indices, tf.boolean_mask(values, present), shape)
 
 
 def _as_strings(raw: tf.SparseTensor) -> tf.SparseTensor:

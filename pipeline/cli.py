@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pipeline import serving_cli
 from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.datasets.cli import data_app
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail
 from pipeline.schema_cli import schema_app
 
 app = typer.Typer(
@@ -25,14 +26,7 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(schema_app, name="schema")
 
-ConfigOption = Annotated[
-    str, typer.Option("--config", "-c", help="A YAML file, or the name of a shipped configuration.", metavar="CONFIG")
-]
-SetOption = Annotated[
-    list[str],
-    typer.Option("--set", "-s", help="Override a field, e.g. `--set model.family=popularity`. Repeatable."),
-]
-DEFAULT_CONFIG = "movielens-100k"
+serving_cli.register(app)
 
 
 def main() -> None:
@@ -91,7 +85,7 @@ def status(
     try:
         report = runs.RunStore(settings.metadata_path).report(run_id)
     except runs.NoRunError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
     if as_json:
         print(report.model_dump_json(indent=2))
     else:
@@ -128,21 +122,16 @@ def _load(name: str, overrides: list[str]) -> PipelineConfig:
     try:
         return load_config(name, overrides)
     except ConfigError as error:
-        raise _fail(str(error)) from error
+        raise fail(str(error)) from error
 
 
 def _require_data(settings: PipelineConfig) -> None:
     directory = settings.data.directory.split("{", 1)[0]
     if "://" not in directory and not Path(directory).is_dir():
-        raise _fail(
+        raise fail(
             f"data.directory: no such folder {settings.data.directory!r}; "
             f"`marquee data movielens-100k` and `marquee data synthetic` make one, your own data go anywhere"
         )
-
-
-def _fail(message: str) -> Any:
-    print(f"marquee: {message}", file=sys.stderr)
-    return typer.Exit(1)
 
 
 if __name__ == "__main__":

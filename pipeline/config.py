@@ -183,7 +183,7 @@ class ThresholdConfig(_Section):
     """One rule that a model must satisfy to be blessed."""
 
     metric: str
-    """Metric name, e.g. `ndcg@10`."""
+    """Metric name, e.g. `ndcg@10`; `ndcg@10_lower` is the lower end of its 95 % interval, which asks for certainty."""
     slice: dict[str, str] = {}
     """Feature values of the slice, e.g. `{gender: F}`. Empty: overall."""
     minimum: float | None = None
@@ -210,7 +210,7 @@ class EvaluationConfig(_Section):
     thresholds: tuple[ThresholdConfig, ...] = ()
     """Rules of the gate. A model that fails one is not blessed and never pushed."""
     confidence_intervals: bool = True
-    """Compute 95 % jackknife intervals, at little cost."""
+    """Compute 95 % intervals by a jackknife over users, at little cost."""
 
 
 class ServingConfig(_Section):
@@ -244,6 +244,15 @@ class PipelineConfig(_Section):
     serving: ServingConfig = ServingConfig()
     beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
     """Arguments of Apache Beam pipelines, e.g. `--runner=FlinkRunner`."""
+
+    @pydantic.model_validator(mode="after")
+    def _lists_are_long_enough(self) -> PipelineConfig:
+        longest = max(self.evaluation.top_k, default=0)
+        if self.serving.top_k < longest:
+            raise ValueError(
+                f"serving.top_k must be at least the largest evaluation.top_k, {longest}; received {self.serving.top_k}"
+            )
+        return self
 
     @property
     def artifact_root(self) -> str:

@@ -97,14 +97,14 @@ def _metric_threshold(threshold: ThresholdConfig) -> config_pb2.MetricThreshold:
 
 
 def _slicing_specs(evaluation: EvaluationConfig) -> list[config_pb2.SlicingSpec]:
-    """Returns overall, the slices asked for and those that only a threshold names."""
-    specs = [config_pb2.SlicingSpec()]
-    specs += [config_pb2.SlicingSpec(feature_keys=keys) for keys in evaluation.slices if keys]
-    computed = {frozenset(keys) for keys in evaluation.slices}
-    for threshold in evaluation.thresholds:
-        if threshold.slice and frozenset(threshold.slice) not in computed:
-            specs.append(config_pb2.SlicingSpec(feature_values=threshold.slice))
-    return specs
+    """Returns overall, the slices asked for and those of the features that only a threshold names.
+
+    The latter by feature, never by value: TFMA reads a value such as `3` as a number, which then equals no string.
+    """
+    features = [keys for keys in evaluation.slices if keys]
+    features += [tuple(threshold.slice) for threshold in evaluation.thresholds if threshold.slice]
+    unique = {frozenset(keys): keys for keys in features}
+    return [config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=keys) for keys in unique.values())]
 
 
 def _check_threshold_metrics(evaluation: EvaluationConfig) -> None:

@@ -48,12 +48,12 @@ def create_pipeline(
     catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory)
 
     # Describe the data, for people and for the checks below.
-    interaction_statistics = tfx.components.StatisticsGen(
-        examples=interactions.outputs["examples"]
-    ).with_id("InteractionStatistics")
-    catalogue_statistics = tfx.components.StatisticsGen(
-        examples=catalogue.outputs["examples"]
-    ).with_id("CatalogueStatistics")
+    interaction_statistics = tfx.components.StatisticsGen(examples=interactions.outputs["examples"]).with_id(
+        "InteractionStatistics"
+    )
+    catalogue_statistics = tfx.components.StatisticsGen(examples=catalogue.outputs["examples"]).with_id(
+        "CatalogueStatistics"
+    )
 
     # Brings in the reviewed schema, whose tags decide on everything downstream.
     schema = CuratedSchema(schema_text)
@@ -83,6 +83,8 @@ def create_pipeline(
         },
         splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
         disable_statistics=not config.features.transform_statistics,
+        # The cache of partial analyses pays off only where many spans are analysed at once.
+        disable_analyzer_cache=True,
     )
     transform.add_upstream_node(gate)
 

@@ -38,7 +38,9 @@ _TYPES = {ColumnType.INT: schema_pb2.INT, ColumnType.FLOAT: schema_pb2.FLOAT, Co
 _ROLES = {"interactions": Role.CONTEXT, "items": Role.ITEM, "users": Role.USER}
 _PROPENSITY = re.compile(r"(^|_)(propensity|propensities|logging_prob(ability)?)(_|$)", re.IGNORECASE)
 _POSITION = re.compile(r"(^|_)(position|rank|slot)(_|$)", re.IGNORECASE)
-_RANGE_SLACK = 0.1  # of the range seen, on either side
+_RANGE_SLACK = 0.1  # of the range seen, added on either side
+_LARGEST_FLOAT32 = 3.4028234663852886e38
+_EXACT_INTEGERS = 2**53  # below, doubles hold every integer
 _PRESENCE_SLACK = 0.1  # of the share seen
 _USUALLY_PRESENT = 0.99  # for columns without a gap: a profile or a cell may be missing now and then
 _TEXT_SHARE = 0.3  # of values with white space; titles of one word are common
@@ -121,7 +123,7 @@ def _guess_column(data: DataConfig, table_name: str, name: str, profile: ColumnP
     if name == TIMESTAMP:
         low, _ = _widen(profile)
         end = datetime.datetime.combine(data.latest, datetime.time(), datetime.timezone.utc)
-        seconds = schema_pb2.IntDomain(min=int(low), max=int(end.timestamp()) - 1)
+        seconds = _int_domain(low, end.timestamp() - 1)
         return _guess(
             name, profile, [name], "reserved name; seconds, up to data.latest", presence=1.0, int_domain=seconds
         )
@@ -154,7 +156,7 @@ def _guess_by_values(role: Role, name: str, profile: ColumnProfile) -> Guess:
         low, high = _widen(profile)
         tags, reason = [role.value, Kind.CONTINUOUS.value], f"numbers {_range_words(profile)}; codes are categorical"
         if profile.type is ColumnType.INT:
-            bounds = schema_pb2.IntDomain(min=int(low), max=int(high))
+            bounds = _int_domain(low, high)
             return _guess(name, profile, tags, reason, int_domain=bounds)
         return _guess(name, profile, tags, reason, float_domain=_float_domain(low, high))
     values = sorted(str(value) for value in profile.distinct)
@@ -235,7 +237,8 @@ def _presence(fraction: float) -> schema_pb2.FeaturePresence:
     return schema_pb2.FeaturePresence(min_fraction=fraction, min_count=1 if fraction > 0 else None)
 
 
-def _float_domain(low: float | None, high: float | None) -> schema_pb2.FloatDomain:
+def _float_domain(low: float, high: float) -> schema_pb2.FloatDomain:
+    low, high = max(low, -_LARGEST_FLOAT32), min(high, _LARGEST_FLOAT32)
     return schema_pb2.FloatDomain(min=low, max=high, disallow_nan=True, disallow_inf=True)
 
 
@@ -243,11 +246,16 @@ def _widen(profile: ColumnProfile) -> tuple[float, float]:
     """Returns the range of a column's numbers with some slack, which does not change the sign of an end."""
     low, high = profile.minimum or 0, profile.maximum or 0
     slack = _RANGE_SLACK * (high - low) or 1
-    wider_low = max(0, low - slack) if low >= 0 else low - slack
-    wider_high = min(0, high + slack) if high <= 0 else high + slack
-    if profile.type is ColumnType.INT:
-        return max(math.floor(wider_low), -(2**63)), min(math.ceil(wider_high), 2**63 - 1)
-    return wider_low, wider_high
+    wider_low, wider_high = low - slack, high + slack
+    return max(wider_low, 0) if low >= 0 else wider_low, min(wider_high, 0) if high <= 0 else wider_high
+
+
+def _int_domain(low: float, high: float) -> schema_pb2.IntDomain:
+    """Returns the domain of a range; an end that Data Validation's statistics, which are doubles, may miss is open."""
+    return schema_pb2.IntDomain(
+        min=math.floor(low) if abs(low) < _EXACT_INTEGERS else None,
+        max=math.ceil(high) if abs(high) < _EXACT_INTEGERS else None,
+    )
 
 
 def _range_words(profile: ColumnProfile) -> str:

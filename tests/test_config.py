@@ -8,6 +8,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from pipeline.config import CONFIG_DIRECTORY, ColumnConfig, ConfigError, PipelineConfig, load_config
 
@@ -71,7 +72,7 @@ def test_every_field_is_documented():
         seen.add(model)
         for field in model.model_fields.values():
             for part in (field.annotation, *getattr(field.annotation, "__args__", ())):
-                if isinstance(part, type) and issubclass(part, ColumnConfig.__base__) and part not in seen:
+                if isinstance(part, type) and issubclass(part, BaseModel) and part not in seen:
                     sections(part, seen)
         return seen
 
@@ -85,7 +86,7 @@ def test_every_field_is_documented():
     }
 
     assert len(found) >= 9
-    assert undocumented <= {"PipelineConfig.name"} - {"PipelineConfig.name"}
+    assert undocumented == set()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +106,7 @@ def test_every_field_is_documented():
         ),
         (
             {"features": {"groups": ["ids", "colour"]}},
-            "features.groups.1: received 'colour'; expected: Input should be 'ids', 'user', 'item', 'context' or 'time'",
+            "features.groups.1: received 'colour'; expected: Input should be 'ids', 'user', 'item'",
         ),
         ({"features": {"quantile_buckets": 1}}, "features.quantile_buckets: received 1; expected: "),
         (
@@ -286,7 +287,7 @@ def test_the_schema_is_found_here_or_in_the_package(tmp_path, monkeypatch):
 
     assert "MovieLens" in shipped
     assert config.read_schema_text() == "# mine"
-    with pytest.raises(ConfigError, match="schema_file: no such file 'x.pbtxt', neither here nor in the package's"):
+    with pytest.raises(ConfigError, match=r"schema_file: no such file 'x\.pbtxt', neither here nor in the package's"):
         load(tmp_path, minimal()).read_schema_text()
 
 
@@ -294,7 +295,7 @@ def test_nothing_mutates(tmp_path):
     config = load(tmp_path, minimal())
 
     with pytest.raises(ValueError, match="frozen"):
-        config.model.seed = 4
+        setattr(config.model, "seed", 4)  # noqa: B010
 
 
 def test_importing_it_imports_no_tensorflow():

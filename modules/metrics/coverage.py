@@ -36,9 +36,7 @@ class CatalogueCoverage(metric_types.Metric):
           top_k: cut-offs; none may exceed the number of recommendations that the model returns.
           name: name of the family. The metrics themselves are named by `coverage_metric_names`.
         """
-        super().__init__(
-            metric_util.merge_per_key_computations(_coverage_computations), top_k=list(top_k), name=name
-        )
+        super().__init__(metric_util.merge_per_key_computations(_coverage_computations), top_k=list(top_k), name=name)
 
 
 metric_types.register_metric(CatalogueCoverage)

@@ -157,7 +157,6 @@ class RankingCombiner(beam.CombineFn):
         self._metrics = tuple(metrics)
         self._models = tuple(models)
         self._baseline = baseline
-        self._compared = tuple(model for model in models if baseline is not None and model != baseline)
         self._with_intervals = with_intervals
 
     def create_accumulator(self) -> _Sums:
@@ -189,28 +188,31 @@ class RankingCombiner(beam.CombineFn):
         total = sums.sum(axis=0, keepdims=True)
         estimates = self._statistics(total)[0]
         keys = [metric_key(name, model) for model in self._models for name in self._metrics]
-        keys += [metric_key(name, model).make_diff_key() for model in self._compared for name in self._metrics]
-        result: dict[metric_types.MetricKey, Any] = dict(zip(keys, estimates.tolist(), strict=True))
+        if self._baseline is not None:
+            keys += [key.make_diff_key() for key in keys if key.model_name != self._baseline]
+        values: Iterable[Any] = estimates.tolist()
+        lower = np.full(len(keys), np.nan)
+        if self._with_intervals and len(sums) > 1:
+            errors = jackknife.jackknife_standard_errors(self._statistics(total - sums))
+            freedom = len(sums) - 1
+            interval = types.ValueWithTDistribution(estimates, errors, freedom, estimates)
+            lower = math_util.calculate_confidence_interval(interval)[1]
+            values = [
+                types.ValueWithTDistribution(estimate, error, freedom, estimate)
+                for estimate, error in zip(estimates.tolist(), errors.tolist(), strict=True)
+            ]
+        result = dict(zip(keys, values, strict=True))
         if self._with_intervals:
-            groups = len(sums)
-            errors = jackknife.jackknife_standard_errors(self._statistics(total - sums)) if groups > 1 else None
-            for index, key in enumerate(keys):
-                if errors is not None:
-                    result[key] = types.ValueWithTDistribution(
-                        sample_mean=result[key],
-                        sample_standard_deviation=float(errors[index]),
-                        sample_degrees_of_freedom=groups - 1,
-                        unsampled_value=result[key],
-                    )
-                # Given for the baseline too, TFMA would overwrite the bound of the difference by a difference of bounds.
+            for key, bound in zip(keys, lower.tolist(), strict=True):
+                # Given for the baseline too, TFMA would replace the bound of the difference by a difference of bounds.
                 if key.model_name != self._baseline:
-                    lower = np.nan if errors is None else math_util.calculate_confidence_interval(result[key])[1]
-                    result[key._replace(name=key.name + LOWER_SUFFIX)] = float(lower)
+                    result[key._replace(name=key.name + LOWER_SUFFIX)] = bound
         return result
 
     def _statistics(self, sums: np.ndarray) -> np.ndarray:
-        """Returns every model's metrics and then the differences, `[rows, S]`, of sums `[rows, 1 + models * metrics]`."""
+        """Returns every model's metrics, then the differences: `[rows, S]` of sums `[rows, 1 + models * metrics]`."""
         means = np.split(sums[:, 1:] / sums[:, :1], len(self._models), axis=1)
         by_model = dict(zip(self._models, means, strict=True))
-        differences = [by_model[model] - by_model[self._baseline] for model in self._compared]
-        return np.concatenate([*means, *differences], axis=1)
+        if self._baseline is not None:
+            means += [by_model[model] - by_model[self._baseline] for model in self._models if model != self._baseline]
+        return np.concatenate(means, axis=1)

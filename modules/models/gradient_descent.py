@@ -79,9 +79,7 @@ def fit_with_early_stopping(
         warmup_target=config.learning_rate,
         warmup_steps=warm_up_steps,
     )
-    model.compile(
-        tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM)
-    )
+    model.compile(tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM))
     batches = data.batches(TRAIN, config.batch_size, shuffle_seed=context.seed)
     validator = Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size)
     writer = tf.summary.create_file_writer(os.path.join(context.log_directory, "train"))

@@ -18,6 +18,7 @@ from tfx.components.example_validator.executor import DEFAULT_FILE_NAME
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
+from tfx.types.experimental import simple_artifacts
 from tfx.utils import io_utils
 
 from pipeline.components.anomaly_wording import describe_anomalies
@@ -32,18 +33,13 @@ class AnomalyError(RuntimeError):
     """The data does not match the schema. The message has one sentence per table and column."""
 
 
-class AnomalyReport(types.Artifact):
-    """What the gate checked: `report.json`, and the custom property `summary`. Only a clean check publishes one."""
-
-    TYPE_NAME = "marquee.AnomalyReport"
-
-
 class AnomalyGateSpec(ComponentSpec):
     """Inputs and outputs of `AnomalyGate`."""
 
     PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {}
     INPUTS: ClassVar = {key: ChannelParameter(type=standard_artifacts.ExampleAnomalies) for key in _TABLES}
-    OUTPUTS: ClassVar = {REPORT_KEY: ChannelParameter(type=AnomalyReport)}
+    # A stock type: Kubeflow's container entry point cannot import types of our own.
+    OUTPUTS: ClassVar = {REPORT_KEY: ChannelParameter(type=simple_artifacts.File)}
 
 
 class AnomalyGateExecutor(base_executor.BaseExecutor):
@@ -79,7 +75,7 @@ class AnomalyGateExecutor(base_executor.BaseExecutor):
 class AnomalyGate(base_component.BaseComponent):
     """Passes only clean data. Order nodes after it with `node.add_upstream_node(gate)`.
 
-    Outputs: `report`, an `AnomalyReport`.
+    Outputs: `report`, a `File` artifact with `report.json` and the custom property `summary`. Only clean data get one.
     """
 
     SPEC_CLASS = AnomalyGateSpec
@@ -96,7 +92,7 @@ class AnomalyGate(base_component.BaseComponent):
             AnomalyGateSpec(
                 interaction_anomalies=interaction_anomalies,
                 catalogue_anomalies=catalogue_anomalies,
-                report=types.Channel(type=AnomalyReport),
+                report=types.Channel(type=simple_artifacts.File),
             )
         )
 

@@ -49,7 +49,7 @@ _WORDINGS: dict[str, tuple[tuple[str, str], ...]] = {
     "FEATURE_TYPE_LOW_NUMBER_VALUES": (
         (
             r"expected\.$",
-            "holds too few values in some examples; expected at least {expected_count.min} where it is present",
+            "holds too few values in some examples; expected at least {expected_count.min}",
         ),
     ),
     "FEATURE_TYPE_HIGH_NUMBER_VALUES": (

@@ -31,7 +31,7 @@ CATALOGUE = "catalogue"
 class CatalogueExampleGenExecutor(TableExampleGenExecutor):
     """Reads the items and writes them as one sorted shard."""
 
-    SPLIT_NAMES = [CATALOGUE]
+    SPLIT_NAMES = (CATALOGUE,)
 
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]

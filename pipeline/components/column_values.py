@@ -135,10 +135,8 @@ class TimestampParser:
         Raises:
           ValueError: if the cell is empty, no number, or outside of [earliest, latest).
         """
-        if isinstance(cell, datetime.datetime):
-            seconds = math.floor(_epoch_seconds(cell))
-        else:
-            seconds = self._parse_number(cell)
+        is_moment = isinstance(cell, datetime.datetime)
+        seconds = math.floor(_epoch_seconds(cell)) if is_moment else self._parse_number(cell)
         if not self._first <= seconds < self._end:
             raise ValueError(
                 f"{cell!r} is outside of [{self._earliest}, {self._latest}) in {self._unit}{self._hint(seconds)}"

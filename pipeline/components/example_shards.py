@@ -47,9 +47,7 @@ class WriteShards(beam.PTransform):
         return batches | "Group" >> beam.GroupByKey() | "Write" >> beam.Map(_write_shard, self._directory)
 
 
-def _write_shard(
-    group: tuple[tuple[int, int], Iterable[list[tuple[bytes, bytes]]]], directory: str
-) -> str:
+def _write_shard(group: tuple[tuple[int, int], Iterable[list[tuple[bytes, bytes]]]], directory: str) -> str:
     (shard, count), batches = group
     path = os.path.join(directory, f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
     temporary = os.path.join(directory, f".{uuid.uuid4().hex}.tmp")

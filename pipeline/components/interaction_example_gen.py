@@ -54,7 +54,7 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
     held in memory, too.
     """
 
-    SPLIT_NAMES = list(temporal_split.SPLIT_NAMES)
+    SPLIT_NAMES = temporal_split.SPLIT_NAMES
 
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]

@@ -79,4 +79,3 @@ class RecommenderTrainer(Trainer):
         )
         # Trainer's own constructor knows no further input, so its parent's is called.
         super(Trainer, self).__init__(spec=spec)
-

@@ -21,6 +21,7 @@ from google.protobuf import message
 
 from pipeline.config import TableConfig
 
+_CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -31,7 +32,7 @@ class DataQualityError(ValueError):
 class SourceFile(NamedTuple):
     """One file of a table."""
 
-    index: int
+    number: int
     """Position among the table's files in order of their paths; of equal rows, that of the first file counts."""
     path: str
 
@@ -90,7 +91,7 @@ def read_records(path: str, name: str, table: TableConfig) -> Iterator[Record]:
 
 
 def raw_text(raw: Any) -> str:
-    """Returns the text of `Record.raw`, with `\\xNN` for bytes that are not UTF-8."""
+    """Returns the text of `Record.raw`; bytes that are not UTF-8 are escaped."""
     if isinstance(raw, str):
         return raw.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return json.dumps(raw, default=str)
@@ -126,10 +127,21 @@ def _locate_columns(path: str, name: str, table: TableConfig, header: Sequence[s
 
 def _decode_lines(file: Any) -> Iterator[tuple[int, str]]:
     """Yields lines with their numbers; bytes that are not UTF-8 become lone surrogates."""
-    for number, line in enumerate(file, start=1):
+    for number, line in enumerate(_read_lines(file), start=1):
         if number == 1:
             line = line.removeprefix(_BYTE_ORDER_MARK)
         yield number, line.decode("utf-8", "surrogateescape")
+
+
+def _read_lines(file: Any) -> Iterator[bytes]:
+    """Yields lines with their ends. Beam's decompressing files are no iterators, and read single lines slowly."""
+    rest = b""
+    while chunk := file.read(_CHUNK_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+    if rest:
+        yield rest
 
 
 def _split_plain(lines: Iterator[tuple[int, str]], delimiter: str) -> Iterator[Record]:

@@ -133,13 +133,15 @@ def read_keyed_table(pipeline: beam.Pipeline, directory: str, name: str, key: st
         pipeline
         | f"Create[{name}]" >> beam.Create(find_files(directory, name, table))
         | f"Distribute[{name}]" >> beam.Reshuffle()
-        | f"Read[{name}]" >> beam.ParDo(_ReadKeyedRows(name, key, table)).with_outputs(REJECTED, REPORTS, TYPES, main="rows")
+        | f"Read[{name}]"
+        >> beam.ParDo(_ReadKeyedRows(name, key, table)).with_outputs(REJECTED, REPORTS, TYPES, main="rows")
     )
     types = read[TYPES] | f"MergeTypes[{name}]" >> beam.CombineGlobally(column_values.merge_types)
     unique = (
         read["rows"]
         | f"Group[{name}]" >> beam.GroupByKey()
-        | f"KeepFirst[{name}]" >> beam.FlatMapTuple(functools.partial(_keep_first, name, key)).with_outputs(REJECTED, main="rows")
+        | f"KeepFirst[{name}]"
+        >> beam.FlatMapTuple(functools.partial(_keep_first, name, key)).with_outputs(REJECTED, main="rows")
     )
     rows = unique["rows"] | f"Encode[{name}]" >> beam.Map(_encode_row, columns, beam.pvalue.AsSingleton(types))
     return KeyedTable(rows, (read[REJECTED], unique[REJECTED]), (read[REPORTS],))
@@ -161,7 +163,7 @@ class ReadInteractions(beam.DoFn):
         data = self._data
         order = list(data.interactions.columns)
         user_at, item_at, time_at = (order.index(x) for x in (features.USER_ID, features.ITEM_ID, features.TIMESTAMP))
-        feedback_at = order.index(data.feedback) if data.feedback else None
+        feedback_at = order.index(data.feedback or features.TIMESTAMP)
         columns = context_columns(data)
         inference = columns.new_inference()
         parse_timestamp = column_values.TimestampParser(data.timestamp_unit, data.earliest, data.latest)
@@ -172,13 +174,15 @@ class ReadInteractions(beam.DoFn):
             item_id = _named(features.ITEM_ID, column_values.parse_key, cells[item_at])
             timestamp = _named(features.TIMESTAMP, parse_timestamp, cells[time_at])
             feedback = 0.0
-            if feedback_at is not None:
+            if data.feedback:
                 feedback = _named(data.feedback, column_values.parse_feedback, cells[feedback_at])
             context = columns.parse(cells)
             if item_id not in items:
-                raise ValueError(f"{features.ITEM_ID}: unknown item {item_id.decode()!r}; the catalogue has no such row")
+                raise ValueError(
+                    f"{features.ITEM_ID}: unknown item {item_id.decode()!r}; the catalogue has no such row"
+                )
             inference.observe(context)
-            return user_id, (timestamp, item_id, file.index, record.line, feedback, context)
+            return user_id, (timestamp, item_id, file.number, record.line, feedback, context)
 
         by_user: dict[bytes, list[Event]] = collections.defaultdict(list)
         buffered = 0
@@ -256,7 +260,7 @@ def _named(name: str, parser: Callable[[Any], Any], cell: Any) -> Any:
 def _keep_first(
     name: str, key_name: str, key: bytes, rows: Iterable[tuple[SourceFile, int, Row, Any]]
 ) -> Iterator[Any]:
-    (first_file, first_line, first_row, _), *others = sorted(rows, key=lambda row: (row[0].index, row[1]))
+    (first_file, first_line, first_row, _), *others = sorted(rows, key=lambda row: (row[0].number, row[1]))
     yield key, first_row
     for file, line, _, raw in others:
         reason = f"{key_name}: second row of {key.decode()!r}; the first is {first_file.path}:{first_line}"

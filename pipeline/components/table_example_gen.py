@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import abc
+import itertools
 import os
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import apache_beam as beam
 from google.protobuf import json_format, struct_pb2
@@ -67,7 +67,7 @@ class TableExampleGenExecutor(base_example_gen_executor.BaseExampleGenExecutor, 
     `example_shards.ExampleBatch`, and it writes the report to `exec_properties[REPORT_PATH_KEY]`.
     """
 
-    SPLIT_NAMES: list[str]
+    SPLIT_NAMES: ClassVar[tuple[str, ...]]
     """Splits that are written."""
 
     def GetInputSourceToExamplePTransform(self) -> beam.PTransform:
@@ -92,7 +92,7 @@ class TableExampleGenExecutor(base_example_gen_executor.BaseExampleGenExecutor, 
         self._log_startup(input_dict, output_dict, exec_properties)
         artifacts = output_dict[standard_component_specs.EXAMPLES_KEY]
         examples = artifact_utils.get_single_instance(artifacts)
-        examples.split_names = artifact_utils.encode_split_names(self.SPLIT_NAMES)
+        examples.split_names = artifact_utils.encode_split_names(list(self.SPLIT_NAMES))
         report_path = os.path.join(examples.uri, REPORT_FILE)
         exec_properties = {**exec_properties, REPORT_PATH_KEY: report_path}
         with self._make_beam_pipeline() as pipeline:
@@ -150,7 +150,7 @@ def split_directory(directory: str) -> tuple[str, str]:
 def covering_pattern(patterns: Sequence[str]) -> str:
     """Returns one glob that covers all of the globs, since an ExampleGen is fingerprinted by a single one.
 
-    For `interactions.tsv`, `items.tsv` and `users.tsv` this is `*.tsv`.
+    For `interactions.tsv`, `items.tsv` and `users.tsv` this is `*s.tsv`.
 
     Raises:
       ConfigError: if they are not equally deep.
@@ -164,7 +164,14 @@ def covering_pattern(patterns: Sequence[str]) -> str:
 def _covering_part(parts: Sequence[str]) -> str:
     if len(set(parts)) == 1:
         return parts[0]
-    prefix = re.split(r"[*?\[]", os.path.commonprefix(parts))[0]
-    tails = [part[len(prefix) :][::-1] for part in parts]
-    suffix = re.split(r"[*?\]]", os.path.commonprefix(tails))[0][::-1]
+    prefix = _common_start(parts)
+    suffix = _common_start([part[len(prefix) :][::-1] for part in parts])[::-1]
     return f"{prefix}*{suffix}"
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    """Returns the characters that all texts begin with, up to the first wildcard."""
+    same = itertools.takewhile(
+        lambda column: len(set(column)) == 1 and column[0] not in "*?[]", zip(*texts, strict=False)
+    )
+    return "".join(column[0] for column in same)

@@ -1,6 +1,7 @@
 """CuratedSchema: what it writes, what it refuses, and that it compiles for Kubeflow."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,54 @@ def test_schema_and_gate_compile_for_kubeflow(tmp_path):
         "runtimeValue": {"constantValue": {"stringValue": SCHEMA_TEXT}}
     }
     assert set(tasks["AnomalyGate"]["dependentTasks"]) == {"interaction_validator", "catalogue_validator"}
+    titles = set(re.findall(r"title: (\S+)", json.dumps(specification["components"]).replace("\\n", "\n")))
+    assert titles == {f"tfx.{kind}" for kind in ("Examples", "ExampleStatistics", "ExampleAnomalies", "Schema", "File")}
     commands = json.dumps(specification["deploymentSpec"])
     assert "pipeline.components.curated_schema.CuratedSchemaExecutor" in commands
     assert "pipeline.components.anomaly_gate.AnomalyGateExecutor" in commands
+
+
+def test_schema_and_gate_run_in_kubeflows_container(tmp_path):
+    pytest.importorskip("kfp")
+    from tfx.orchestration.kubeflow.v2.container import kubeflow_v2_run_executor as entry_point
+
+    def run(executor: str, inputs: dict, outputs: dict[str, str], parameters: dict) -> dict:
+        """Runs the command that a step's container runs; returns what it says of its output artifacts."""
+        folder = tmp_path / executor.rpartition(".")[2]
+        invocation = {
+            "inputs": {"artifacts": inputs, "parameters": {k: {"stringValue": v} for k, v in parameters.items()}},
+            "outputs": {
+                "artifacts": {key: artifact(kind, folder / key) for key, kind in outputs.items()},
+                "outputFile": str(folder / "output.json"),
+            },
+        }
+        flags = [f"--executor_class_path={executor}", f"--json_serialized_invocation_args={json.dumps(invocation)}"]
+        entry_point.main(entry_point._parse_flags(["run", *flags]))
+        return json.loads((folder / "output.json").read_text())["artifacts"]
+
+    def artifact(kind: str, uri: Path, **properties) -> dict:
+        values = {name: {"stringValue": value} for name, value in properties.items()}
+        content = {"name": str(uri), "type": {"schemaTitle": f"tfx.{kind}"}, "uri": str(uri), "properties": values}
+        return {"artifacts": [content]}
+
+    schemas = run(
+        "pipeline.components.curated_schema.CuratedSchemaExecutor",
+        {},
+        {"schema": "Schema", "catalogue_schema": "Schema"},
+        {"schema_text": SCHEMA_TEXT},
+    )
+    uri = Path(schemas["schema"]["artifacts"][0]["uri"])
+    assert parse_schema((uri / "schema.pbtxt").read_text()) == parse_schema(SCHEMA_TEXT)
+
+    anomalies = artifact("ExampleAnomalies", tmp_path / "anomalies", split_names='["train"]')
+    (tmp_path / "anomalies" / "Split-train").mkdir(parents=True)
+    (tmp_path / "anomalies" / "Split-train" / "SchemaDiff.pb").touch()  # an empty proto: no anomaly
+    report = run(
+        "pipeline.components.anomaly_gate.AnomalyGateExecutor",
+        {"interaction_anomalies": anomalies, "catalogue_anomalies": anomalies},
+        {"report": "File"},
+        {},
+    )
+    (content,) = report["report"]["artifacts"]
+    assert content["metadata"]["summary"] == "Clean: interactions (train); catalogue (train)."
+    assert json.loads((Path(content["uri"]) / "report.json").read_text())["tables"]["catalogue"] == {"train": []}

@@ -1,0 +1,146 @@
+"""`marquee serve`, `marquee recommend` and `marquee similar`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail
+
+if TYPE_CHECKING:
+    from pipeline.serving.client import Recommendation, RecommenderClient
+
+AddressOption = Annotated[
+    str | None,
+    typer.Option(help="A model server's host:port, the local one or TensorFlow Serving; by default the local one."),
+]
+CountOption = Annotated[int, typer.Option("--count", "-k", min=1, help="Titles to ask for.")]
+TimeoutOption = Annotated[float, typer.Option(min=0.001, help="Deadline of the request, in seconds.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the commands to the application."""
+    app.command(epilog="Example: marquee serve --port 8500")(serve)
+    app.command(epilog="Example: marquee recommend --user 196 --count 10")(recommend)
+    app.command(epilog="Example: marquee similar --item 50")(similar)
+
+
+def serve(
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="gRPC port; 0 picks a free one.")] = None,
+) -> None:
+    """Serve the pushed models on this machine, as TensorFlow Serving would; new versions are picked up."""
+    settings = _load(config, overrides)
+    from pipeline.serving.server import serve as serve_models
+
+    chosen = settings.serving.port if port is None else port
+    serve_models(settings.serving_directory, settings.serving.model_name, chosen)
+
+
+def recommend(
+    user: Annotated[str, typer.Option(help="User id; profile and history are read from the source tables.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    address: AddressOption = None,
+    count: CountOption = 10,
+    timestamp: Annotated[
+        int | None, typer.Option(help="Time of the request, in seconds since 1970; by default just after the history.")
+    ] = None,
+    timeout: TimeoutOption = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a model server for a user's recommendations, over gRPC."""
+    settings = _load(config, overrides)
+    from pipeline.components.source_files import DataQualityError
+    from pipeline.lookup import UnknownUserError, find_user
+
+    with _client(settings, address, timeout) as client:
+        try:
+            found = find_user(settings.data, _schema(settings), user)
+        except (UnknownUserError, DataQualityError) as error:
+            raise fail(str(error)) from error
+        history = found.history
+        if timestamp is not None:
+            history = [event for event in history if event.timestamp < timestamp]
+        now = timestamp if timestamp is not None else (history[-1].timestamp + 1 if history else None)
+        answer = client.recommend(found.columns, history, timestamp=now, k=count)
+        columns = ", ".join(f"{name} {value}" for name, value in found.columns.items() if name != "user_id")
+        _show(settings, answer, f"For user {user} ({columns}; {len(history)} titles seen)", as_json)
+
+
+def similar(
+    item: Annotated[str, typer.Option(help="Item id.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    address: AddressOption = None,
+    count: CountOption = 10,
+    timeout: TimeoutOption = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Ask a model server for the titles most like one: "because you watched"."""
+    settings = _load(config, overrides)
+    from pipeline.lookup import find_titles
+
+    with _client(settings, address, timeout) as client:
+        known = find_titles(settings.data, _schema(settings), [item])
+        if item not in known:
+            raise fail(f"no title {item!r} in {settings.data.directory}/{settings.data.items.pattern}")
+        answer = client.similar(item, k=count)
+        _show(settings, answer, f"Because you watched {known[item].get('title', item)}", as_json)
+
+
+def _load(config: str, overrides: list[str]) -> PipelineConfig:
+    try:
+        return load_config(config, overrides)
+    except ConfigError as error:
+        raise fail(str(error)) from error
+
+
+def _schema(settings: PipelineConfig):  # noqa: ANN202
+    from modules.features import parse_schema
+
+    return parse_schema(settings.read_schema_text(), settings.schema_file)
+
+
+@contextmanager
+def _client(settings: PipelineConfig, address: str | None, timeout: float) -> Iterator[RecommenderClient]:
+    """Connects; turns what the server or the schema refuse into one sentence."""
+    from pipeline.serving.client import RecommenderClient
+    from pipeline.serving.errors import RequestError, ServingError
+
+    target = address or f"localhost:{settings.serving.port}"
+    try:
+        with RecommenderClient(target, settings.serving.model_name, timeout, _schema(settings)) as client:
+            yield client
+    except (ServingError, RequestError, ConfigError) as error:
+        raise fail(str(error)) from error
+
+
+def _show(settings: PipelineConfig, answer: list[Recommendation], title: str, as_json: bool) -> None:
+    from pipeline.lookup import find_titles
+
+    titles = find_titles(settings.data, _schema(settings), [entry.item_id for entry in answer])
+    if as_json:
+        rows = [{"item_id": e.item_id, "score": e.score, **titles.get(e.item_id, {})} for e in answer]
+        json.dump(rows, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+        return
+    names = sorted({name for columns in titles.values() for name in columns}, key=list(settings.data.items.columns).index)
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table.add_column("", justify="right")
+    for name in ("score", *names):
+        table.add_column(name.replace("_", " "), justify="right" if name == "score" else "left")
+    for position, entry in enumerate(answer, start=1):
+        columns = titles.get(entry.item_id, {})
+        table.add_row(str(position), f"{entry.score:.3f}", *(columns.get(name, "") for name in names))
+    Console().print(table, highlight=False)

@@ -1,0 +1,132 @@
+"""Recall, NDCG and MRR against an independent NumPy version, for one and two models."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from tensorflow_model_analysis.api import types
+from tensorflow_model_analysis.metrics import metric_types
+from tensorflow_model_analysis.proto import config_pb2
+
+from modules.metrics.jackknife import GROUPS
+from modules.metrics.model_outputs import metric_key
+from modules.metrics.ranking import RankingMetrics, ranking_metric_names
+
+CUTOFFS = (1, 5, 10, 50)
+TWO_MODELS = config_pb2.EvalConfig(
+    model_specs=[config_pb2.ModelSpec(name="new"), config_pb2.ModelSpec(name="old", is_baseline=True)]
+)
+ranks = st.one_of(st.integers(2, 4000).map(lambda doubled: doubled / 2), st.just(math.inf))
+
+
+def _reference(name: str, values: list[float]) -> float:
+    measure, k = name.split("@")
+    total = 0.0
+    for rank in values:
+        if rank <= int(k):
+            total += {"recall": 1.0, "ndcg": math.log(2) / math.log(1 + rank), "mrr": 1 / rank}[measure]
+    return total / len(values)
+
+
+def _extracts(user: str, by_model: dict[str, float]) -> dict:
+    outputs = {name: {"rank": np.array([rank], np.float32)} for name, rank in by_model.items()}
+    return {"predictions": outputs.get("", outputs), "features": {"user_id": np.array([user.encode()], object)}}
+
+
+def _compute(examples: list[dict], bundles: list[int], group_by: str | None, config=None, models=("",)) -> dict:
+    """Runs the computation with the examples dealt into bundles, as Beam would do."""
+    metric = RankingMetrics.from_config({"top_k": list(CUTOFFS), "group_by": group_by})
+    (computation,) = metric.computations(eval_config=config, model_names=list(models))
+    combiner = computation.combiner
+    accumulators = {bundle: combiner.create_accumulator() for bundle in {*bundles, -1}}
+    for example, bundle in zip(examples, bundles, strict=True):
+        inputs = [value for value in computation.preprocessors[0].process(example)]
+        accumulators[bundle] = combiner.add_inputs(accumulators[bundle], inputs)
+    return combiner.extract_output(combiner.merge_accumulators(accumulators.values()))
+
+
+@given(st.lists(st.tuples(ranks, st.integers(0, 5)), min_size=1, max_size=40))
+def test_one_model_equals_numpy_however_the_examples_are_bundled(cases):
+    examples = [_extracts("7", {"": rank}) for rank, _ in cases]
+    together = _compute(examples, [0] * len(cases), group_by=None)
+    apart = _compute(examples, [bundle for _, bundle in cases], group_by=None)
+    assert {key.name for key in together} == set(ranking_metric_names(CUTOFFS))
+    for key, value in together.items():
+        expected = _reference(key.name, [rank for rank, _ in cases])
+        assert value == pytest.approx(expected, abs=1e-9)
+        assert apart[key] == pytest.approx(expected, abs=1e-9)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(ranks, ranks, st.integers(0, 8)), min_size=1, max_size=30), st.integers(1, 7))
+def test_two_models_and_intervals_equal_a_recomputation_without_each_user(cases, bundles):
+    users = [str(user) for _, _, user in cases]
+    examples = [_extracts(user, {"new": new, "old": old}) for user, (new, old, _) in zip(users, cases, strict=True)]
+    result = _compute(examples, [index % bundles for index in range(len(cases))], "user_id", TWO_MODELS, ("new", "old"))
+    for name in ranking_metric_names(CUTOFFS):
+        new, old = metric_key(name, "new"), metric_key(name, "old")
+
+        def statistics(rows, name=name):
+            by_model = [_reference(name, [row[model] for row in rows]) for model in (0, 1)]
+            return [*by_model, by_model[0] - by_model[1]]
+
+        estimates = statistics(cases)
+        for key, estimate in zip((new, old, new.make_diff_key()), estimates, strict=True):
+            assert float(result[key]) == pytest.approx(estimate, abs=1e-9)
+        distinct = sorted(set(users))  # The names "0" to "8" fall into different groups.
+        lower = result[new.make_diff_key()._replace(name=f"{name}_lower")]
+        if len(distinct) == 1:
+            assert isinstance(result[new], float) and math.isnan(lower)
+            continue
+        without = [
+            statistics([case for case, owner in zip(cases, users, strict=True) if owner != user]) for user in distinct
+        ]
+        pseudo_values = len(distinct) * np.array(estimates) - (len(distinct) - 1) * np.array(without)
+        errors = pseudo_values.std(axis=0, ddof=1) / np.sqrt(len(distinct))
+        for key, error in zip((new, old, new.make_diff_key()), errors, strict=True):
+            assert isinstance(result[key], types.ValueWithTDistribution)
+            assert result[key].sample_degrees_of_freedom == len(distinct) - 1
+            assert result[key].sample_standard_deviation == pytest.approx(error, abs=1e-9)
+        assert lower == pytest.approx(estimates[2] - stats.t.ppf(0.975, len(distinct) - 1) * errors[2], abs=1e-8)
+    assert metric_key("recall@1_lower", "old") not in result
+
+
+def test_a_tie_at_the_cutoff_is_judged_by_its_mean_rank():
+    assert _compute([_extracts("1", {"": 10.0})], [0], None)[metric_key("recall@10", "")] == 1.0
+    assert _compute([_extracts("1", {"": 10.5})], [0], None)[metric_key("recall@10", "")] == 0.0
+
+
+def test_many_users_share_a_bounded_number_of_groups():
+    examples = [_extracts(str(user), {"": 1.0 + user % 3}) for user in range(2000)]
+    value = _compute(examples, [0] * 2000, "user_id")[metric_key("mrr@10", "")]
+    assert value.sample_degrees_of_freedom == GROUPS - 1
+
+
+def test_no_example_gives_no_metric():
+    assert _compute([], [], "user_id") == {}
+
+
+@pytest.mark.parametrize("rank", [math.nan, 0.5, -1.0])
+def test_refuses_a_rank_that_is_none(rank):
+    with pytest.raises(ValueError, match="rank of at least 1"):
+        _compute([_extracts("1", {"": rank})], [0], None)
+
+
+def test_names_a_missing_output_and_a_missing_feature():
+    with pytest.raises(ValueError, match=r"'candidate' must return 'rank'.*received \['scores'\]"):
+        _compute([{"predictions": {"scores": np.ones(1)}, "features": {}}], [0], None)
+    with pytest.raises(ValueError, match=r"'user_id' must hold one value.*features \['age'\]"):
+        _compute([{"predictions": {"rank": np.ones(1)}, "features": {"age": np.ones(1)}}], [0], "user_id")
+
+
+@pytest.mark.parametrize("top_k", [(), (0,), (1.5,)])
+def test_refuses_useless_cutoffs(top_k):
+    with pytest.raises(ValueError, match="top_k must hold positive integers"):
+        RankingMetrics(top_k=top_k).computations()
+
+
+def test_is_registered_under_a_name_of_its_own():
+    assert metric_types.registered_metrics()["RankingMetrics"] is RankingMetrics

@@ -1,0 +1,132 @@
+"""Tiny real SavedModels that honour the recommenders' contract, or break it in one chosen way."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+CATALOGUE = tuple(f"i{number}" for number in range(12))
+TOP_K = 5
+
+
+class TinyRecommender(tf.Module):
+    """Recommends by a fixed weight of each item, best first, without the titles of the history and the seen list.
+
+    Args:
+      weights: score of each catalogue item.
+      masks: whether seen titles are left out.
+      repeats: whether the best title is given twice.
+    """
+
+    def __init__(self, weights: list[float], *, masks: bool = True, repeats: bool = False):
+        super().__init__()
+        self._weights = tf.Variable(weights)
+        self._masks, self._repeats = masks, repeats
+        self._ids = tf.constant([*CATALOGUE, ""])
+        self._rows = tf.lookup.StaticHashTable(
+            tf.lookup.KeyValueTensorInitializer(CATALOGUE, tf.range(len(CATALOGUE))), default_value=-1
+        )
+
+    def recommend(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        spec = {name: tf.io.RaggedFeature(tf.string) for name in ("history_item_ids", "seen_item_ids")}
+        parsed = tf.io.parse_example(examples, spec)
+        titles = self._rows.lookup(tf.concat([parsed[name] for name in sorted(spec)], axis=1).to_tensor(""))
+        seen = tf.reduce_any(tf.equal(titles[..., tf.newaxis], tf.range(len(CATALOGUE))), axis=1)
+        return self._top(tf.logical_and(seen, self._masks))
+
+    def rank(self, examples: tf.Tensor, candidate_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        del examples
+        rows = self._rows.lookup(candidate_ids)
+        return {"scores": tf.where(rows >= 0, tf.gather(self._weights, tf.maximum(rows, 0)), -float("inf"))}
+
+    def similar(self, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows = self._rows.lookup(item_ids)[:, tf.newaxis]
+        return self._top((rows < 0) | tf.equal(rows, tf.range(len(CATALOGUE))))
+
+    def _top(self, hidden: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores, rows = tf.math.top_k(tf.where(hidden, -float("inf"), self._weights), TOP_K)
+        rows = tf.where(tf.math.is_inf(scores), len(CATALOGUE), rows)
+        if self._repeats:
+            rows, scores = (tf.concat([values[:, :1], values[:, :-1]], axis=1) for values in (rows, scores))
+        return {"item_ids": tf.gather(self._ids, rows), "scores": scores}
+
+
+def export_recommender(
+    path: Path, *, first: str = "i0", without: str = "", warm_up: bool = True, nan: bool = False, **faults: bool
+) -> Path:
+    """Exports a recommender whose best title is `first`; the others follow in the catalogue's order.
+
+    Args:
+      path: folder to write.
+      first: title with the highest score.
+      without: a signature to leave out.
+      warm_up: whether to add a warm-up request.
+      nan: whether all scores are NaN.
+      **faults: see `TinyRecommender`.
+    """
+    weights = [float("nan") if nan else -float(position) for position in range(len(CATALOGUE))]
+    if not nan:
+        weights[CATALOGUE.index(first)] = 1.0
+    model = TinyRecommender(weights, **faults)
+    examples, items = (tf.TensorSpec([None], tf.string, name=name) for name in ("examples", "item_ids"))
+    candidates = tf.TensorSpec([None, None], tf.string, name="candidate_ids")
+    signatures = {
+        "serving_default": tf.function(model.recommend).get_concrete_function(examples),
+        "rank": tf.function(model.rank).get_concrete_function(examples, candidates),
+        "similar": tf.function(model.similar).get_concrete_function(items),
+    }
+    signatures.pop(without, None)
+    staging = path.with_name(f".{path.name}")
+    tf.saved_model.save(model, str(staging), signatures=signatures)
+    if warm_up:
+        write_warm_up_request(staging, "serving_default", [tf.train.Example().SerializeToString()])
+    staging.rename(path)
+    return path
+
+
+class Arithmetic(tf.Module):
+    """A model on plain numbers: adds, and says what it was given."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32), tf.TensorSpec([None], tf.float32)])
+    def add(self, a: tf.Tensor, b: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"sum": a + b, "product": a * b}
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None], dtype)
+            for dtype in (tf.int32, tf.int64, tf.float64, tf.bool, tf.string, tf.float16, tf.bfloat16, tf.uint8)
+        ]
+    )
+    def echo(self, i32, i64, f64, flag, text, f16, bf16, u8) -> dict[str, tf.Tensor]:
+        inputs = {"i32": i32, "i64": i64, "f64": f64, "flag": flag, "text": text, "f16": f16, "bf16": bf16, "u8": u8}
+        return {f"{name}_out": tf.identity(tensor) for name, tensor in inputs.items()}
+
+
+def export_arithmetic(path: Path) -> Path:
+    """Exports `Arithmetic` with the signatures `serving_default` (add) and `echo`."""
+    model = Arithmetic()
+    tf.saved_model.save(model, str(path), signatures={"serving_default": model.add, "echo": model.echo})
+    return path
+
+
+def write_warm_up_request(saved_model: Path, signature: str, examples: list[bytes], repeats: int = 1) -> None:
+    """Writes a warm-up file of one request, repeated."""
+    request = predict_pb2.PredictRequest()
+    request.model_spec.signature_name = signature
+    request.inputs["examples"].CopyFrom(tf.make_tensor_proto(examples))
+    log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
+    (saved_model / "assets.extra").mkdir(exist_ok=True)
+    with tf.io.TFRecordWriter(str(saved_model / "assets.extra" / "tf_serving_warmup_requests")) as writer:
+        for _ in range(repeats):
+            writer.write(log.SerializeToString())
+
+
+def publish(model: Path, base_path: Path, version: int) -> Path:
+    """Copies a model into a base path as a version, all at once."""
+    base_path.mkdir(parents=True, exist_ok=True)
+    staging = base_path / f".{version}"
+    shutil.copytree(model, staging)
+    return staging.rename(base_path / str(version))

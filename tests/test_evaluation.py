@@ -1,0 +1,298 @@
+"""The real Evaluator on models that honour the contract: metrics equal NumPy's, the gate decides as configured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tfx.components.evaluator import executor
+from tfx.types import standard_artifacts
+from tfx.utils import json_utils, proto_utils
+
+from pipeline.config import ConfigError, EvaluationConfig, ThresholdConfig
+from pipeline.evaluation import build_eval_config
+from pipeline.evaluation_results import EvaluationError, read_evaluation, read_validation
+
+CATALOGUE = 12
+TOP_K = (1, 5, 20)
+SLICES = (("gender",), ("genres",), ("user_activity",), ("gender", "user_activity"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Event:
+    """One labelled example; `hint` is a feature that gives the item away in two cases out of three."""
+
+    user: int
+    item: int
+    hint: int
+    gender: str
+    genres: tuple[str, ...]
+    seen: tuple[int, ...]
+
+    def serialized(self) -> bytes:
+        def strings(*values: object) -> tf.train.Feature:
+            return tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(value).encode() for value in values]))
+
+        features = {"user_id": strings(self.user), "item_id": strings(self.item), "hint": strings(self.hint)}
+        optional = {"gender": (self.gender,), "genres": self.genres, "seen_item_ids": self.seen}
+        features |= {name: strings(*values) for name, values in optional.items() if any(values) or name == "genres"}
+        return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
+
+    def slice_names(self) -> list[str]:
+        activity = f"user_activity={'active' if any(self.seen) else 'new'}"
+        names = ["overall", activity, *(f"genres={genre}" for genre in self.genres)]
+        return names + ([f"gender={self.gender}", f"gender={self.gender}, {activity}"] if self.gender else [])
+
+
+def _make_events() -> list[Event]:
+    random = np.random.default_rng(3)
+    events = []
+    for index in range(90):
+        item = int(random.integers(CATALOGUE))
+        events.append(
+            Event(
+                user=int(random.integers(15)),
+                item=item,
+                hint=item if index % 3 else int(random.integers(CATALOGUE)),
+                gender=("F", "M", "")[index % 7 % 3],
+                genres=tuple(random.choice(["Drama", "Comedy", "War"], size=random.integers(0, 3), replace=False)),
+                seen=tuple(int(value) for value in random.choice(np.arange(1, 12), size=index % 4, replace=False)),
+            )
+        )
+    return events
+
+
+EVENTS = _make_events()
+
+
+class TinyRecommender(tf.Module):
+    """Scores items by a coarse formula with many ties, plus a bonus for the hinted item."""
+
+    def __init__(self, bonus: float) -> None:
+        super().__init__()
+        self.bonus = tf.Variable(bonus)
+
+    def _parse(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        one = tf.io.FixedLenFeature([], tf.string)
+        parsed = tf.io.parse_example(
+            examples, {"user_id": one, "item_id": one, "hint": one, "seen_item_ids": tf.io.VarLenFeature(tf.string)}
+        )
+        parsed["seen_item_ids"] = tf.sparse.to_dense(parsed["seen_item_ids"], default_value="-1")
+        return {name: tf.strings.to_number(value, tf.int32) for name, value in parsed.items()}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        columns = self._parse(examples)
+        items = tf.range(CATALOGUE)
+        scores = tf.cast((7 * items + 3 * columns["user_id"][:, tf.newaxis]) % 5, tf.float32)
+        scores += self.bonus * tf.cast(items == columns["hint"][:, tf.newaxis], tf.float32)
+        is_seen = tf.reduce_any(columns["seen_item_ids"][:, :, tf.newaxis] == items, axis=1)
+        scores = tf.where(is_seen, -np.inf, scores)
+        of_item = tf.gather(scores, columns["item_id"], batch_dims=1)[:, tf.newaxis]
+        better = tf.reduce_sum(tf.cast(scores > of_item, tf.float32), axis=1, keepdims=True)
+        equal = tf.reduce_sum(tf.cast(scores == of_item, tf.float32), axis=1, keepdims=True)
+        best, places = tf.math.top_k(scores, CATALOGUE)
+        size = tf.fill([tf.shape(scores)[0], 1], tf.constant(CATALOGUE, tf.int64))
+        return {
+            "rank": tf.where(tf.math.is_inf(of_item), np.inf, better + (equal + 1.0) / 2.0),
+            "num_candidates": size - tf.reduce_sum(tf.cast(is_seen, tf.int64), axis=1, keepdims=True),
+            "catalogue_size": size,
+            "top_k_item_ids": tf.where(tf.math.is_inf(best), "", tf.strings.as_string(places)),
+        }
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="examples")])
+    def slices(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
+        seen = self._parse(examples)["seen_item_ids"]
+        return {"user_activity": tf.where(tf.reduce_any(seen >= 0, axis=1, keepdims=True), "active", "new")}
+
+
+def _reference_ranking(event: Event, bonus: float) -> tuple[float, list[int]]:
+    """Returns the mean rank of the event's item and the recommendations, in plain Python."""
+    scores = {item: (7 * item + 3 * event.user) % 5 + bonus * (item == event.hint) for item in range(CATALOGUE)}
+    candidates = [item for item in scores if item not in event.seen]
+    order = sorted(candidates, key=lambda item: (-scores[item], item))
+    if event.item not in candidates:
+        return math.inf, order
+    places = [place for place, item in enumerate(order, start=1) if scores[item] == scores[event.item]]
+    return sum(places) / len(places), order
+
+
+def _reference_metrics(events: list[Event], bonus: float) -> dict[str, float]:
+    rankings = [_reference_ranking(event, bonus) for event in events]
+    ranks = np.array([rank for rank, _ in rankings])
+    result = {}
+    for k in TOP_K:
+        hit_ranks = ranks[ranks <= k]
+        result[f"recall@{k}"] = len(hit_ranks) / len(ranks)
+        result[f"ndcg@{k}"] = np.sum(1 / np.log2(1 + hit_ranks)) / len(ranks)
+        result[f"mrr@{k}"] = np.sum(1 / hit_ranks) / len(ranks)
+        result[f"coverage@{k}"] = len({item for _, order in rankings for item in order[:k]}) / CATALOGUE
+    return result
+
+
+GOOD, POOR = 10.0, 0.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder with both models and the examples, the latter in two files."""
+    root = tmp_path_factory.mktemp("evaluation")
+    for name, bonus in (("good", GOOD), ("poor", POOR)):
+        model = TinyRecommender(bonus)
+        signatures = {"serving_default": model.evaluate, "evaluate": model.evaluate, "slices": model.slices}
+        tf.saved_model.save(model, str(root / name / "Format-Serving"), signatures=signatures)
+    (root / "examples/Split-test").mkdir(parents=True)
+    for part in range(2):
+        path = root / f"examples/Split-test/part-{part}.gz"
+        with tf.io.TFRecordWriter(str(path), "GZIP") as writer:
+            for event in EVENTS[part::2]:
+                writer.write(event.serialized())
+    return root
+
+
+def _evaluate(folder: Path, name: str, config: EvaluationConfig, model: str, baseline: str | None = None):
+    """Runs TFX's Evaluator; returns the folder of the results and whether the model is blessed (None: no verdict)."""
+
+    def artifact(kind: type, uri: str):
+        result = kind()
+        result.uri = str(folder / uri)
+        return result
+
+    examples = artifact(standard_artifacts.Examples, "examples")
+    examples.split_names = json.dumps(["test"])
+    inputs = {"examples": [examples], "model": [artifact(standard_artifacts.Model, model)]}
+    if baseline:
+        inputs["baseline_model"] = [artifact(standard_artifacts.Model, baseline)]
+    evaluation = artifact(standard_artifacts.ModelEvaluation, f"{name}/evaluation")
+    blessing = artifact(standard_artifacts.ModelBlessing, f"{name}/blessing")
+    context = executor.Executor.Context(
+        beam_pipeline_args=["--direct_running_mode=in_memory", "--direct_num_workers=1"],
+        tmp_dir=str(folder / name / "tmp"),
+    )
+    executor.Executor(context).Do(
+        inputs,
+        {"evaluation": [evaluation], "blessing": [blessing]},
+        {
+            "eval_config": proto_utils.proto_to_json(build_eval_config(config)),
+            "example_splits": json_utils.dumps(["test"]),
+        },
+    )
+    verdict = {"BLESSED": True, "NOT_BLESSED": False}
+    files = [path.name for path in Path(blessing.uri).glob("*")]
+    return evaluation.uri, verdict[files[0]] if files else None
+
+
+def _config(*thresholds: ThresholdConfig, **settings) -> EvaluationConfig:
+    return EvaluationConfig(top_k=TOP_K, thresholds=thresholds, **settings)
+
+
+def test_first_model_equals_numpy_on_every_slice_and_passes_a_rule_about_changes_only(folder):
+    config = _config(ThresholdConfig(metric="ndcg@5", minimum_change=0.9), slices=SLICES)
+    uri, blessed = _evaluate(folder, "first", config, "good")
+    result = read_evaluation(uri)
+    slices = sorted({name for event in EVENTS for name in event.slice_names()})
+    assert sorted(result.slices) == slices and next(iter(result.slices)) == "overall"
+    assert "gender=F, user_activity=new" in slices and "genres=Drama" in slices
+    for name in slices:
+        events = [event for event in EVENTS if name in event.slice_names()]
+        assert result.example_counts[name] == len(events)
+        expected = _reference_metrics(events, GOOD)
+        assert set(result.slices[name]) == set(expected)
+        for metric, value in expected.items():
+            assert result.slices[name][metric].value == pytest.approx(value, abs=1e-9), (name, metric)
+    overall = result.slices["overall"]["ndcg@5"]
+    assert overall.lower is not None and overall.upper is not None and overall.lower < overall.value < overall.upper
+    assert overall.change is None and not result.has_baseline
+    assert result.slices["overall"]["coverage@5"].lower is None
+    assert blessed is True and read_validation(uri) == []
+
+
+def test_first_model_is_held_to_the_absolute_rules(folder):
+    config = _config(
+        ThresholdConfig(metric="mrr@20", minimum=0.99, minimum_change=-0.002),
+        ThresholdConfig(metric="recall@1_lower", slice={"user_id": "3"}, minimum=0.0),
+        ThresholdConfig(metric="coverage@20", minimum=0.5),
+    )
+    uri, blessed = _evaluate(folder, "absolute", config, "good")
+    assert blessed is False
+    value = _reference_metrics(EVENTS, GOOD)["mrr@20"]
+    assert sorted(read_validation(uri)) == [
+        f"mrr@20 overall is {value:.4g}; the gate asks for at least 0.99",
+        "the 95 % lower bound of recall@1 on user_id=3 is undefined; the gate asks for at least 0",
+    ]
+
+
+def test_a_worse_model_is_stopped_by_change_slice_and_absolute_rules_in_plain_words(folder):
+    config = _config(
+        ThresholdConfig(metric="ndcg@5", minimum=0.0, minimum_change=-0.002),
+        ThresholdConfig(metric="recall@20", slice={"gender": "F"}, minimum=0.9, minimum_change=-0.5),
+        ThresholdConfig(metric="recall@1_lower", minimum=0.2),
+        ThresholdConfig(metric="mrr@1", slice={"gender": "X"}, minimum=0.0),
+        ThresholdConfig(metric="coverage@5", minimum=0.0, minimum_change=-1.0),
+    )
+    uri, blessed = _evaluate(folder, "worse", config, "poor", baseline="good")
+    result = read_evaluation(uri)
+    poor, good = _reference_metrics(EVENTS, POOR), _reference_metrics(EVENTS, GOOD)
+    for metric, value in result.slices["overall"].items():
+        assert value.value == pytest.approx(poor[metric], abs=1e-9)
+        assert value.baseline == pytest.approx(good[metric], abs=1e-9)
+        assert value.change == pytest.approx(poor[metric] - good[metric], abs=1e-9)
+    ndcg = result.slices["overall"]["ndcg@5"]
+    assert ndcg.change is not None and ndcg.change_lower is not None and ndcg.change_upper is not None
+    assert result.has_baseline and ndcg.change_lower < ndcg.change < ndcg.change_upper
+    women = result.slices["gender=F"]["recall@20"].value
+    lower = result.slices["overall"]["recall@1"].lower
+    assert blessed is False
+    assert sorted(read_validation(uri)) == [
+        f"ndcg@5 overall changed by {ndcg.change:+.4g} against the last blessed model; "
+        "the gate asks for a change of at least -0.002",
+        "no test example falls into the slice that the gate names: gender=X",
+        f"recall@20 on gender=F is {women:.4g}; the gate asks for at least 0.9",
+        f"the 95 % lower bound of recall@1 overall is {lower:.4g}; the gate asks for at least 0.2",
+    ]
+
+
+def test_a_better_model_passes_even_by_the_lower_bound_of_its_gain(folder):
+    config = _config(ThresholdConfig(metric="ndcg@5_lower", minimum=0.1, minimum_change=0.05))
+    uri, blessed = _evaluate(folder, "better", config, "good", baseline="poor")
+    lower = read_evaluation(uri).slices["overall"]["ndcg@5"].change_lower
+    assert lower is not None and lower > 0.05
+    assert blessed is True and read_validation(uri) == []
+
+
+def test_no_threshold_gives_no_verdict(folder):
+    uri, blessed = _evaluate(folder, "unjudged", _config(confidence_intervals=False), "good")
+    assert read_evaluation(uri).slices["overall"]["ndcg@5"].lower is None
+    assert blessed is None
+    assert read_validation(uri) == ["the gate has no threshold; a model is blessed only against one"]
+
+
+@pytest.mark.parametrize("metric", ["ndcg@10", "ndcg", "coverage@5_lower"])
+def test_refuses_a_threshold_on_a_metric_that_is_not_computed(metric):
+    with pytest.raises(ConfigError, match=rf"thresholds\.0\.metric: received '{metric}'; expected one of recall@1"):
+        build_eval_config(_config(ThresholdConfig(metric=metric, minimum=0.1)))
+
+
+def test_refuses_a_threshold_on_a_bound_that_is_not_computed():
+    with pytest.raises(ConfigError, match="received 'ndcg@5_lower'"):
+        build_eval_config(_config(ThresholdConfig(metric="ndcg@5_lower", minimum=0.1), confidence_intervals=False))
+
+
+def test_thresholds_reach_their_own_slice_only():
+    config = build_eval_config(_config(ThresholdConfig(metric="ndcg@5", minimum=0.1), slices=SLICES))
+    (spec,) = config.metrics_specs
+    assert not spec.thresholds and not any(metric.HasField("threshold") for metric in spec.metrics)
+    (rule,) = spec.per_slice_thresholds["ndcg@5"].thresholds
+    assert [list(slicing.feature_values) for slicing in rule.slicing_specs] == [[]]
+    assert not rule.threshold.HasField("change_threshold")
+
+
+def test_a_folder_without_results_is_named(tmp_path):
+    for read in (read_evaluation, read_validation):
+        with pytest.raises(EvaluationError, match=str(tmp_path)):
+            read(str(tmp_path))
