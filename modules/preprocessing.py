@@ -11,7 +11,7 @@ out-of-vocabulary bucket.
 | `multi_hot` | ids, int64 `[batch, max values]`, 0-padded |
 | `text` | token ids, int64 `[batch, text_tokens]`, 0-padded |
 | `continuous` | z-score, float32 `[batch]`; `…_missing`, float32 `[batch]`; `…_bucket`, int64 `[batch]` (0 = missing) |
-| `timestamp` | itself, int64 `[batch]`; `hour`, `weekday`, int64 `[batch]`; their sines and cosines; `day` in `[0, 1]` |
+| `timestamp` | itself, `hour`, `weekday`, int64 `[batch]`; their sines and cosines; `day` in `[0, 1]` |
 | `history` | ids, log gaps and feedback buckets, `[batch, length]`; `log_gap` since the last event, continuous |
 | `seen` | ids, int64, sparse; `log_seen_count`, continuous |
 | `label` | itself, float32 `[batch]` |
@@ -160,7 +160,9 @@ class _ColumnTransformer:
         return {column.name for column in ColumnTable.from_schema(self._schema).columns if column.kind is Kind.TEXT}
 
     def _split(self, raw: tf.SparseTensor) -> tf.RaggedTensor:
-        words = tf.strings.regex_replace(tf.strings.lower(_first_value(raw, ""), encoding="utf-8"), r"[^\pL\pN]+", " ")
+        words = tf.strings.regex_replace(
+            tf.strings.lower(_first_value(raw, ""), encoding="utf-8"), r"[^\pL\pM\pN]+", " "
+        )
         return tf.strings.split(tf.strings.strip(words))
 
     def _tokens(self, raw: tf.SparseTensor) -> tf.Tensor:

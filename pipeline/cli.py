@@ -46,7 +46,8 @@ def run(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> Non
     _require_data(settings)
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     log = Path(settings.log_directory) / f"run-{started}.log"
-    with terminal.log_to_file(log) as console:
+    console = Console()
+    with terminal.log_to_file(log):
         console.print(f"[bold]{settings.name}[/bold]: model {settings.model.family}, data {settings.data.directory}")
         code = _run_and_summarise(settings, console, log)
     raise typer.Exit(code)
@@ -107,15 +108,17 @@ def compile_(
 
     settings = _load(config, overrides)
     log = Path(settings.log_directory) / "compile.log"
-    with terminal.log_to_file(log) as console:
+    reason: str | None = None
+    with terminal.log_to_file(log):
         from pipeline.kubeflow_runner import KubeflowMissingError, compile_pipeline
 
         try:
             compile_pipeline(settings, output, image, root)
         except (ConfigError, KubeflowMissingError) as error:
-            console.print(f"[red]Not compiled:[/red] {error}", highlight=False)
-            raise typer.Exit(1) from error
-        console.print(f"Wrote {output}", highlight=False)
+            reason = str(error)
+    if reason is not None:
+        raise fail(f"not compiled: {reason}")
+    print(f"Wrote {output}")
 
 
 def _load(name: str, overrides: list[str]) -> PipelineConfig:

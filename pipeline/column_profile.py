@@ -9,11 +9,8 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
-
-from tfx.dsl.io import fileio
 
 from modules.features import ITEM_ID, TIMESTAMP, USER_ID
 from pipeline.components.column_values import (
@@ -24,14 +21,13 @@ from pipeline.components.column_values import (
     parse_feedback,
     parse_key,
 )
-from pipeline.components.source_files import DataQualityError, Record, find_files, read_records
+from pipeline.components.source_files import Record, find_files, read_records
+from pipeline.components.source_storage import DataQualityError, find_latest_span
 from pipeline.components.source_tables import ColumnSet
 from pipeline.config import DataConfig, TableConfig
 
 MOST_DISTINCT_VALUES = 1000
 """Distinct values that are kept of a column; more make its cardinality high."""
-
-_SPAN = re.compile(r"\{SPAN(:\d+)?\}")
 
 
 @dataclasses.dataclass
@@ -118,23 +114,6 @@ def profile_tables(data: DataConfig, most_rows: int) -> dict[str, TableProfile]:
         for name, table in tables.items()
         if table is not None
     }
-
-
-def find_latest_span(directory: str) -> str:
-    """Replaces `{SPAN}` by the largest number for which there is a folder.
-
-    Raises:
-      DataQualityError: if there is none.
-    """
-    placeholder = _SPAN.search(directory)
-    if placeholder is None:
-        return directory
-    before, after = directory[: placeholder.start()], directory[placeholder.end() :]
-    number = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "/?")
-    spans = {path: match for path in fileio.glob(f"{before}*{after}") if (match := number.fullmatch(path))}
-    if not spans:
-        raise DataQualityError(f"data.directory: no folder matches {directory!r}; expected one with a number")
-    return max(spans, key=lambda path: int(spans[path][1]))
 
 
 def _profile_table(data: DataConfig, directory: str, name: str, table: TableConfig, most_rows: int) -> TableProfile:

@@ -12,9 +12,16 @@ from typing import Any
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from modules.features import ITEM_ID, TIMESTAMP, USER_ID
-from pipeline.column_profile import find_latest_span
-from pipeline.components.column_values import ColumnType, TimestampParser, convert, parse_feedback, parse_key, split_cell
+from pipeline.components.column_values import (
+    ColumnType,
+    TimestampParser,
+    convert,
+    parse_feedback,
+    parse_key,
+    split_cell,
+)
 from pipeline.components.source_files import find_files, read_records
+from pipeline.components.source_storage import find_latest_span
 from pipeline.config import DataConfig, TableConfig
 from pipeline.serving.requests import HistoryEvent
 

@@ -66,7 +66,7 @@ def infer(
         _fail(error)
 
     from pipeline.column_profile import profile_tables
-    from pipeline.components.source_files import DataQualityError
+    from pipeline.components.source_storage import DataQualityError
     from pipeline.schema_inference import propose_schema, render_proposal
 
     try:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,8 @@ from pipeline.config import ConfigError, PipelineConfig, load_config
 from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail
 
 if TYPE_CHECKING:
+    from tensorflow_metadata.proto.v0 import schema_pb2
+
     from pipeline.serving.client import Recommendation, RecommenderClient
 
 AddressOption = Annotated[
@@ -41,10 +44,22 @@ def serve(
 ) -> None:
     """Serve the pushed models on this machine, as TensorFlow Serving would; new versions are picked up."""
     settings = _load(config, overrides)
-    from pipeline.serving.server import serve as serve_models
+    from pipeline import terminal
 
-    chosen = settings.serving.port if port is None else port
-    serve_models(settings.serving_directory, settings.serving.model_name, chosen)
+    failure = None
+    log = Path(settings.log_directory) / "serve.log"
+    with terminal.log_to_file(log):
+        from pipeline.serving.server import serve as serve_models
+
+        chosen = settings.serving.port if port is None else port
+        if not any(name.isdecimal() for name in _folders(settings.serving_directory)):
+            print(f"waiting for the first model in {settings.serving_directory}; log: {log}", flush=True)
+        try:
+            serve_models(settings.serving_directory, settings.serving.model_name, chosen)
+        except OSError as error:
+            failure = str(error)
+    if failure is not None:
+        raise fail(failure)
 
 
 def recommend(
@@ -61,7 +76,7 @@ def recommend(
 ) -> None:
     """Ask a model server for a user's recommendations, over gRPC."""
     settings = _load(config, overrides)
-    from pipeline.components.source_files import DataQualityError
+    from pipeline.components.source_storage import DataQualityError
     from pipeline.lookup import UnknownUserError, find_user
 
     with _client(settings, address, timeout) as client:
@@ -106,7 +121,11 @@ def _load(config: str, overrides: list[str]) -> PipelineConfig:
         raise fail(str(error)) from error
 
 
-def _schema(settings: PipelineConfig):  # noqa: ANN202
+def _folders(directory: str) -> list[str]:
+    return [path.name for path in Path(directory).iterdir()] if Path(directory).is_dir() else []
+
+
+def _schema(settings: PipelineConfig) -> schema_pb2.Schema:
     from modules.features import parse_schema
 
     return parse_schema(settings.read_schema_text(), settings.schema_file)
@@ -135,7 +154,9 @@ def _show(settings: PipelineConfig, answer: list[Recommendation], title: str, as
         json.dump(rows, sys.stdout, indent=2, ensure_ascii=False)
         print()
         return
-    names = sorted({name for columns in titles.values() for name in columns}, key=list(settings.data.items.columns).index)
+    names = sorted(
+        {name for columns in titles.values() for name in columns}, key=list(settings.data.items.columns).index
+    )
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("", justify="right")
     for name in ("score", *names):

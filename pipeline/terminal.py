@@ -10,49 +10,38 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-from rich.console import Console
-
 PROJECT_LOGGER = "marquee"
 
 
 @contextlib.contextmanager
-def log_to_file(path: Path) -> Iterator[Console]:
-    """Sends the process's output, also that of C++ libraries, to a log file; the console stays with us.
+def log_to_file(path: Path) -> Iterator[None]:
+    """Sends logs, warnings and the process's standard error, also that of C++ libraries, to a file.
 
     Must be entered before TensorFlow is imported, whose start-up messages are written straight to the process's
-    standard error.
+    standard error. Standard output is left to us.
 
     Args:
       path: the log file; its folder is made.
-
-    Yields:
-      A console on the terminal.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    sys.stdout.flush()
     sys.stderr.flush()
-    terminal_fds = os.dup(1), os.dup(2)
-    with open(path, "a", buffering=1, encoding="utf-8") as log, os.fdopen(os.dup(1), "w") as terminal:
+    terminal_fd = os.dup(2)
+    root = logging.getLogger()
+    previous_handlers, previous_level = root.handlers[:], root.level
+    with open(path, "a", buffering=1, encoding="utf-8") as log:
         handler = logging.StreamHandler(log)
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-        root = logging.getLogger()
-        previous_handlers, previous_level = root.handlers[:], root.level
         root.handlers[:] = [handler]
         root.setLevel(logging.INFO)
         logging.captureWarnings(True)
         warnings.simplefilter("default")
-        os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
         try:
-            yield Console(file=terminal, force_terminal=os.isatty(terminal.fileno()))
+            yield
         finally:
-            terminal.flush()
-            sys.stdout.flush()
             sys.stderr.flush()
-            os.dup2(terminal_fds[0], 1)
-            os.dup2(terminal_fds[1], 2)
-            for fd in terminal_fds:
-                os.close(fd)
+            os.dup2(terminal_fd, 2)
+            os.close(terminal_fd)
             root.handlers[:] = previous_handlers
             root.setLevel(previous_level)
             logging.captureWarnings(False)

@@ -15,9 +15,9 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from typer.testing import CliRunner
 
 from modules.features import ColumnTable, Role, parse_schema, sub_schema
-from pipeline.column_profile import find_latest_span, profile_tables
+from pipeline.column_profile import profile_tables
 from pipeline.components.anomaly_wording import describe_anomalies
-from pipeline.components.source_files import DataQualityError
+from pipeline.components.source_storage import DataQualityError, find_latest_span
 from pipeline.config import DataConfig, load_config
 from pipeline.schema_cli import schema_app
 from pipeline.schema_inference import propose_schema, render_proposal, to_schema

@@ -5,7 +5,7 @@
 | `serving_default` | `examples`: serialized tf.Examples `[batch]` | `item_ids`, `scores`: `[batch, K]` |
 | `rank` | `examples` `[batch]`, `candidate_ids` `[batch, C]` | `scores` `[batch, C]` |
 | `similar` | `item_ids` `[batch]` | `item_ids`, `scores`: `[batch, K]` |
-| `evaluate` | `examples` `[batch]`, labelled | `rank`, `num_candidates`, `catalogue_size` `[batch, 1]`, `top_k_item_ids` |
+| `evaluate` | `examples` `[batch]`, labelled | `rank`, `num_candidates`, `catalogue_size`, `top_k_item_ids` |
 | `slices` | `examples` `[batch]`, labelled | derived slice keys, each `[batch, 1]` |
 
 Requests hold raw features, any of which may be missing. Titles of the history and of `seen_item_ids` are never
@@ -14,12 +14,14 @@ recommended; where fewer than K titles remain, lists end in "" with score -inf.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import tensorflow as tf
 import tensorflow_transform as tft
 
 from modules import features, ranking
 from modules.catalogue import Catalogue
-from modules.features import ColumnTable, Role
+from modules.features import Column, ColumnTable, Role
 from modules.models.base import Scorer
 from modules.slices import SliceKeys
 
@@ -125,7 +127,7 @@ class ServingModule(tf.Module):
         columns = self._columns.with_role(Role.USER_ID, Role.ITEM_ID, Role.TIMESTAMP, Role.USER, Role.CONTEXT)
         return self._slice_keys.compute(self._parse(examples, columns))
 
-    def _parse(self, examples: tf.Tensor, columns: object) -> dict[str, tf.SparseTensor]:
+    def _parse(self, examples: tf.Tensor, columns: Iterable[Column]) -> dict[str, tf.SparseTensor]:
         spec = {column.name: self._raw_spec[column.name] for column in columns if column.name in self._raw_spec}
         return tf.io.parse_example(examples, spec)
 

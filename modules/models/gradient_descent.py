@@ -9,9 +9,10 @@ from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
+from pydantic import Field
 
 from modules.catalogue import Catalogue
-from modules.models.base import EpochReport, FitContext, FitReport
+from modules.models.base import EpochReport, FitContext, FitReport, RecommenderConfig
 from modules.models.validation import Validator
 from modules.training_data import TRAIN, TrainingData
 
@@ -29,14 +30,19 @@ class RefreshableScorer(Protocol):
         """See `Scorer.score_catalogue`."""
 
 
-class GradientDescentConfig(Protocol):
-    """The settings that training by gradient descent needs of a family's config."""
+class GradientDescentConfig(RecommenderConfig):
+    """Settings of every family that is trained by gradient descent."""
 
-    batch_size: int
-    learning_rate: float
-    weight_decay: float
-    max_epochs: int
-    patience: int
+    batch_size: int = Field(default=1024, ge=2)
+    """Examples per step."""
+    learning_rate: float = Field(default=3e-3, gt=0)
+    """Peak of AdamW's learning rate, reached after a short warm-up and followed by a cosine decay."""
+    weight_decay: float = Field(default=0.05, ge=0)
+    """AdamW's decoupled weight decay."""
+    max_epochs: int = Field(default=6, ge=1)
+    """Passes over the training split at most; also the length of the learning-rate schedule."""
+    patience: int = Field(default=2, ge=1)
+    """Passes without a better full-catalogue NDCG@10 on validation after which training stops."""
 
 
 def fit_with_early_stopping(

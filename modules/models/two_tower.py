@@ -21,9 +21,9 @@ from modules import preprocessing
 from modules.catalogue import Catalogue
 from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP
 from modules.model_inputs import ModelInputs
-from modules.models.base import FitContext, FitReport, Recommender, RecommenderConfig, Scorer
+from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
-from modules.models.gradient_descent import fit_with_early_stopping
+from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.retrieval_loss import in_batch_softmax_loss
 from modules.training_data import TRAIN, TrainingData
 
@@ -31,8 +31,8 @@ _COUNT_BATCH_SIZE = 8192
 _SECONDS_PER_DAY = 86_400
 
 
-class TwoTowerConfig(RecommenderConfig):
-    """Settings of `TwoTower`."""
+class TwoTowerConfig(GradientDescentConfig):
+    """Settings of `TwoTower`. The batch size is also the number of in-batch candidates."""
 
     dimension: int = Field(default=64, ge=2)
     """Length d of the towers' vectors."""
@@ -48,16 +48,6 @@ class TwoTowerConfig(RecommenderConfig):
     """Besides all-time popularity, the title's bias may depend on its popularity in the last so many days."""
     temperature: float = Field(default=1.0, gt=0)
     """Temperature T of the softmax."""
-    batch_size: int = Field(default=1024, ge=2)
-    """Examples per step, and so the number of in-batch candidates."""
-    learning_rate: float = Field(default=3e-3, gt=0)
-    """Peak of AdamW's learning rate, reached after a short warm-up and followed by a cosine decay."""
-    weight_decay: float = Field(default=0.05, ge=0)
-    """AdamW's decoupled weight decay."""
-    max_epochs: int = Field(default=6, ge=1)
-    """Passes over the training split at most; also the length of the learning-rate schedule."""
-    patience: int = Field(default=2, ge=1)
-    """Passes without a better full-catalogue NDCG@10 on validation after which training stops."""
 
     @model_validator(mode="after")
     def _heads_divide_dimension(self) -> TwoTowerConfig:

@@ -13,7 +13,7 @@ from pipeline.components.column_values import ColumnType
 from pipeline.components.example_encoding import encode_feature, join_features
 from pipeline.components.example_shards import ExampleBatch
 from pipeline.components.ingestion_report import Report, check_report, write_report
-from pipeline.components.source_files import DataQualityError
+from pipeline.components.source_storage import DataQualityError
 from pipeline.components.source_tables import read_keyed_table
 from pipeline.components.table_example_gen import (
     REPORT_PATH_KEY,

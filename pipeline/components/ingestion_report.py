@@ -16,7 +16,8 @@ from typing import Any, NamedTuple
 import apache_beam as beam
 from tfx.dsl.io import fileio
 
-from pipeline.components.source_files import DataQualityError, raw_text
+from pipeline.components.source_files import raw_text
+from pipeline.components.source_storage import DataQualityError
 
 Report = dict[str, Any]
 """Numbers by name, e.g. `interactions_rows`, and lists of `problems` and of first rejected rows by table."""

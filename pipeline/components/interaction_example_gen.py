@@ -21,7 +21,8 @@ from pipeline.components.example_encoding import encode_feature, join_features
 from pipeline.components.example_shards import shard_count, stable_hash
 from pipeline.components.ingestion_report import Report, check_report, write_report
 from pipeline.components.point_in_time import encode_histories, order_events
-from pipeline.components.source_files import DataQualityError, find_files
+from pipeline.components.source_files import find_files
+from pipeline.components.source_storage import DataQualityError
 from pipeline.components.source_tables import (
     REJECTED,
     REPORTS,

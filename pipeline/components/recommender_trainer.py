@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
+from typing import Any, ClassVar
 
 from tfx import types
 from tfx.components.trainer.component import Trainer
@@ -34,7 +34,7 @@ class RecommenderTrainerExecutor(GenericExecutor):
 class RecommenderTrainerSpec(standard_component_specs.TrainerSpec):
     """Trainer's specification with one input more."""
 
-    INPUTS = {
+    INPUTS: ClassVar = {
         **standard_component_specs.TrainerSpec.INPUTS,
         CATALOGUE_KEY: ChannelParameter(type=standard_artifacts.Examples),
     }

@@ -9,24 +9,19 @@ from __future__ import annotations
 import collections
 import csv
 import json
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet
-import tensorflow as tf
-from apache_beam.io import filesystem, filesystems
-from apache_beam.io.tfrecordio import _TFRecordUtil
 from google.protobuf import message
 
+from pipeline.components.source_storage import DataQualityError, match_files, open_file
 from pipeline.config import TableConfig
 
 _CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-
-
-class DataQualityError(ValueError):
-    """Source data that must not be learned from. The message says what is wrong where, and what was expected."""
 
 
 class SourceFile(NamedTuple):
@@ -61,14 +56,14 @@ def find_files(directory: str, name: str, table: TableConfig) -> list[SourceFile
     Raises:
       DataQualityError: if no file matches, or one has no content.
     """
-    pattern = filesystems.FileSystems.join(directory, table.pattern)
-    matches = filesystems.FileSystems.match([pattern])[0].metadata_list
+    pattern = os.path.join(directory, table.pattern)
+    matches = match_files(pattern)
     if not matches:
         raise DataQualityError(f"{name}.pattern: no file matches {pattern!r}")
     for match in matches:
         if match.size_in_bytes == 0:
             raise DataQualityError(f"{name}: the file {match.path} is empty (0 bytes)")
-    return [SourceFile(index, path) for index, path in enumerate(sorted(match.path for match in matches))]
+    return [SourceFile(index, path) for index, path in enumerate(match.path for match in matches)]
 
 
 def read_records(path: str, name: str, table: TableConfig) -> Iterator[Record]:
@@ -98,7 +93,7 @@ def raw_text(raw: Any) -> str:
 
 
 def _read_text(path: str, name: str, table: TableConfig) -> Iterator[Record]:
-    with filesystems.FileSystems.open(path) as file:
+    with open_file(path) as file:
         split = _split_csv if table.format == "csv" else _split_plain
         records = split(_decode_lines(file), table.field_delimiter)
         header = next(records, None)
@@ -222,7 +217,7 @@ def _strip_line_end(text: str) -> str:
 
 
 def _read_parquet(path: str, name: str, table: TableConfig) -> Iterator[Record]:
-    with filesystems.FileSystems.open(path, compression_type=filesystem.CompressionTypes.UNCOMPRESSED) as file:
+    with open_file(path, decompress=False) as file:
         try:
             parquet = pyarrow.parquet.ParquetFile(file)
             _locate_columns(path, name, table, parquet.schema_arrow.names)
@@ -237,8 +232,12 @@ def _read_parquet(path: str, name: str, table: TableConfig) -> Iterator[Record]:
 
 
 def _read_tfrecord(path: str, table: TableConfig) -> Iterator[Record]:
+    # Imported here, since only this format needs them and they take seconds to load.
+    import tensorflow as tf
+    from apache_beam.io.tfrecordio import _TFRecordUtil
+
     sources = [column.source for column in table.columns.values()]
-    with filesystems.FileSystems.open(path) as file:
+    with open_file(path) as file:
         number = 0
         while True:
             number += 1
@@ -257,6 +256,6 @@ def _read_tfrecord(path: str, table: TableConfig) -> Iterator[Record]:
             yield Record(number, cells, cells, None)
 
 
-def _feature_values(feature: tf.train.Feature) -> list[Any]:
+def _feature_values(feature: Any) -> list[Any]:
     kind = feature.WhichOneof("kind")
     return list(getattr(feature, kind).value) if kind else []

@@ -33,7 +33,8 @@ from pipeline.components import column_values
 from pipeline.components.column_values import DECLARED_TYPES, ColumnType, Value
 from pipeline.components.example_encoding import encode_feature
 from pipeline.components.ingestion_report import PROBLEMS, RejectedRow
-from pipeline.components.source_files import DataQualityError, Record, SourceFile, find_files, read_records
+from pipeline.components.source_files import Record, SourceFile, find_files, read_records
+from pipeline.components.source_storage import DataQualityError
 from pipeline.config import DataConfig, TableConfig
 
 REJECTED = "rejected"

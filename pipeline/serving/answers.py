@@ -57,8 +57,9 @@ class AnswerChecker:
             for position, example in enumerate(examples, start=1)
         ]
         together = self._recommend(examples, f"the batch of {len(examples)} examples")["scores"]
-        if not np.allclose(alone, together, _RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE, equal_nan=True):
-            raise AnswerError("serving_default: scores change with the batch that an example is sent in")
+        for one, same in zip(alone, together, strict=True):
+            if one.shape != same.shape or not np.allclose(one, same, _RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE):
+                raise AnswerError("serving_default: scores change with the batch that an example is sent in")
         self._recommend([_with_unknown_user(examples[0])], "an unknown user")
         self._recommend([_with_unknown_history(examples[0])], "a history of unknown items")
         answer = self._recommend([b""], "an empty example")
@@ -134,7 +135,9 @@ def _check_lists(answer: Mapping[str, np.ndarray], hidden: Sequence[set[bytes]],
             f"received {item_ids.shape} and {scores.shape}"
         )
     if item_ids.dtype != object or scores.dtype != np.float32:
-        raise AnswerError(f"{what}: item_ids must be strings and scores float32; received other types")
+        raise AnswerError(
+            f"{what}: item_ids must be strings and scores float32; received {item_ids.dtype} and {scores.dtype}"
+        )
     for ids, values, forbidden in zip(item_ids.tolist(), scores, hidden, strict=True):
         count = ids.index(b"") if b"" in ids else len(ids)
         if any(ids[count:]):
@@ -143,7 +146,7 @@ def _check_lists(answer: Mapping[str, np.ndarray], hidden: Sequence[set[bytes]],
             raise AnswerError(f"{what}: the score of {_text(ids[int(np.argmin(np.isfinite(values)))])} is not finite")
         if not np.isneginf(values[count:]).all():
             raise AnswerError(f"{what}: scores behind the end of a list must be -inf; received {values[count:]}")
-        if (values[1:count] > values[: count - 1]).any():
+        if (np.diff(values[:count]) > 0).any():
             raise AnswerError(f"{what}: the list is not in order of its scores")
         if len(set(ids[:count])) < count:
             raise AnswerError(f"{what}: an item is listed twice: {_text(max(ids[:count], key=ids.count))}")

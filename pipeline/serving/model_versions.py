@@ -71,7 +71,7 @@ class ModelVersions:
         self._on_available = on_available
         self._loaded: dict[int, _Loaded] = {}
         self._statuses: dict[int, VersionStatus] = {}
-        self._failed: dict[int, int] = {}
+        self._failed: dict[int, tuple[int, ...]] = {}
         self._complaint = ""
         self._changed = threading.Condition()
 
@@ -140,7 +140,7 @@ class ModelVersions:
         }
 
     def _load(self, version: int, path: str) -> bool:
-        written = tf.io.gfile.stat(os.path.join(path, _MODEL_FILE)).mtime_nsec
+        written = _fingerprint(os.path.join(path, _MODEL_FILE))
         if self._failed.get(version) == written:
             return False  # It failed before and has not been written again.
         self._set_status(version, State.START)
@@ -176,6 +176,15 @@ class ModelVersions:
         if message != self._complaint:
             logging.warning("%s", message)
             self._complaint = message
+
+
+def _fingerprint(file: str) -> tuple[int, ...]:
+    """Returns numbers that change when the file is written again."""
+    if os.path.exists(file):  # TensorFlow's file systems know the time to the second only.
+        local = os.stat(file)
+        return local.st_ino, local.st_mtime_ns, local.st_size
+    remote = tf.io.gfile.stat(file)
+    return remote.mtime_nsec, remote.length
 
 
 def servable_not_found(name: str, version: int | None) -> StatusError:

@@ -82,12 +82,11 @@ def _read_values(values: Sequence[Any], field: str, numpy_type: np.dtype) -> np.
         strings = np.empty(len(values), dtype=object)
         strings[:] = values
         return strings
-    try:
-        if field == "half_val":  # The bits of each value, as an integer.
-            return np.array(values, dtype=np.uint16).view(numpy_type)
-        return np.array(values, dtype=numpy_type)
-    except OverflowError as error:
-        raise ValueError(f"a value is out of range for {numpy_type}: {error}") from error
+    if field == "half_val":  # The bits of each value, as an integer.
+        return np.array(values, dtype=np.int32).astype(np.uint16).view(numpy_type)
+    if field == "int_val":  # What is out of range wraps around, as in TensorFlow.
+        return np.array(values, dtype=np.int32).astype(numpy_type)
+    return np.array(values, dtype=numpy_type)
 
 
 def write_tensor(array: np.ndarray, proto: tensor_pb2.TensorProto) -> None:

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
-from pipeline.components.source_files import DataQualityError
+from pipeline.components.source_storage import DataQualityError
 from tests.components.example_gen_runs import (
     make_data,
     read_rejected,

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.components.ingestion_report import check_report, merge_reports
-from pipeline.components.source_files import DataQualityError
+from pipeline.components.source_storage import DataQualityError
 
 REPORT = {
     "items_rows": 1000,

@@ -10,7 +10,7 @@ from tfx import v1 as tfx
 from tfx.orchestration import metadata
 
 from pipeline.components.interaction_example_gen import InteractionExampleGen
-from pipeline.components.source_files import DataQualityError
+from pipeline.components.source_storage import DataQualityError
 from pipeline.config import TableConfig, load_config
 from tests.components.example_gen_runs import (
     Table,

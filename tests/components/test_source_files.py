@@ -11,7 +11,8 @@ import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.components.source_files import DataQualityError, find_files, raw_text, read_records
+from pipeline.components.source_files import find_files, raw_text, read_records
+from pipeline.components.source_storage import DataQualityError
 from pipeline.config import TableConfig
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)

@@ -17,14 +17,13 @@ class TinyRecommender(tf.Module):
 
     Args:
       weights: score of each catalogue item.
-      masks: whether seen titles are left out.
-      repeats: whether the best title is given twice.
+      fault: what is wrong with its answers, if anything; see the uses of `_fault`.
     """
 
-    def __init__(self, weights: list[float], *, masks: bool = True, repeats: bool = False):
+    def __init__(self, weights: list[float], fault: str):
         super().__init__()
         self._weights = tf.Variable(weights)
-        self._masks, self._repeats = masks, repeats
+        self._fault = fault
         self._ids = tf.constant([*CATALOGUE, ""])
         self._rows = tf.lookup.StaticHashTable(
             tf.lookup.KeyValueTensorInitializer(CATALOGUE, tf.range(len(CATALOGUE))), default_value=-1
@@ -35,27 +34,45 @@ class TinyRecommender(tf.Module):
         parsed = tf.io.parse_example(examples, spec)
         titles = self._rows.lookup(tf.concat([parsed[name] for name in sorted(spec)], axis=1).to_tensor(""))
         seen = tf.reduce_any(tf.equal(titles[..., tf.newaxis], tf.range(len(CATALOGUE))), axis=1)
-        return self._top(tf.logical_and(seen, self._masks))
+        if self._fault == "recommends seen titles":
+            seen = tf.zeros_like(seen)
+        if self._fault == "recommends nothing":
+            seen = tf.ones_like(seen)
+        answer = self._top(seen)
+        if self._fault == "scores change with the batch":
+            answer["scores"] += tf.cast(tf.shape(examples)[0], tf.float32)
+        return answer
 
     def rank(self, examples: tf.Tensor, candidate_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         del examples
         rows = self._rows.lookup(candidate_ids)
-        return {"scores": tf.where(rows >= 0, tf.gather(self._weights, tf.maximum(rows, 0)), -float("inf"))}
+        unknown = float("nan") if self._fault == "unknown candidates score NaN" else -float("inf")
+        scores = tf.where(rows >= 0, tf.gather(self._weights, tf.maximum(rows, 0)), unknown)
+        return {"scores": scores[:, :1] if self._fault == "ranks one candidate only" else scores}
 
     def similar(self, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         rows = self._rows.lookup(item_ids)[:, tf.newaxis]
-        return self._top((rows < 0) | tf.equal(rows, tf.range(len(CATALOGUE))))
+        itself = tf.equal(rows, tf.range(len(CATALOGUE)))
+        if self._fault == "finds an item similar to itself":
+            itself = tf.zeros_like(itself)
+        return self._top((rows < 0) | itself)
 
     def _top(self, hidden: tf.Tensor) -> dict[str, tf.Tensor]:
         scores, rows = tf.math.top_k(tf.where(hidden, -float("inf"), self._weights), TOP_K)
         rows = tf.where(tf.math.is_inf(scores), len(CATALOGUE), rows)
-        if self._repeats:
+        if self._fault == "lists a title twice":
             rows, scores = (tf.concat([values[:, :1], values[:, :-1]], axis=1) for values in (rows, scores))
+        if self._fault == "lists the worst first":
+            rows, scores = rows[:, ::-1], scores[:, ::-1]
+        if self._fault == "fills up with a score of zero":
+            scores = tf.where(tf.math.is_inf(scores), 0.0, scores)
+        if self._fault == "gives scores as doubles":
+            scores = tf.cast(scores, tf.float64)
         return {"item_ids": tf.gather(self._ids, rows), "scores": scores}
 
 
 def export_recommender(
-    path: Path, *, first: str = "i0", without: str = "", warm_up: bool = True, nan: bool = False, **faults: bool
+    path: Path, *, first: str = "i0", without: str = "", warm_up: bool = True, fault: str = ""
 ) -> Path:
     """Exports a recommender whose best title is `first`; the others follow in the catalogue's order.
 
@@ -64,13 +81,11 @@ def export_recommender(
       first: title with the highest score.
       without: a signature to leave out.
       warm_up: whether to add a warm-up request.
-      nan: whether all scores are NaN.
-      **faults: see `TinyRecommender`.
+      fault: `scores are NaN`, or one of `TinyRecommender`'s.
     """
-    weights = [float("nan") if nan else -float(position) for position in range(len(CATALOGUE))]
-    if not nan:
-        weights[CATALOGUE.index(first)] = 1.0
-    model = TinyRecommender(weights, **faults)
+    weights = [-float(position) for position in range(len(CATALOGUE))]
+    weights[CATALOGUE.index(first)] = 1.0
+    model = TinyRecommender([float("nan")] * len(CATALOGUE) if fault == "scores are NaN" else weights, fault)
     examples, items = (tf.TensorSpec([None], tf.string, name=name) for name in ("examples", "item_ids"))
     candidates = tf.TensorSpec([None, None], tf.string, name="candidate_ids")
     signatures = {
@@ -83,8 +98,14 @@ def export_recommender(
     tf.saved_model.save(model, str(staging), signatures=signatures)
     if warm_up:
         write_warm_up_request(staging, "serving_default", [tf.train.Example().SerializeToString()])
-    staging.rename(path)
-    return path
+    return staging.rename(path)
+
+
+def truncate(model: Path) -> Path:
+    """Cuts a model's file in half, as an interrupted copy would."""
+    file = model / "saved_model.pb"
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    return model
 
 
 class Arithmetic(tf.Module):

@@ -17,7 +17,7 @@ from pipeline.serving.client import RecommenderClient, VersionState
 from pipeline.serving.errors import ServingError, StatusError
 from pipeline.serving.model_versions import ModelVersions, State
 from pipeline.serving.server import ModelServer
-from tests.serving.saved_models import export_recommender, publish, write_warm_up_request
+from tests.serving.saved_models import export_recommender, publish, truncate, write_warm_up_request
 
 
 @pytest.fixture(scope="module")
@@ -213,7 +213,7 @@ def test_a_model_that_fails_its_own_warm_up_is_not_served(
 
 
 def test_a_file_that_is_no_model_is_reported(tmp_path: Path, models: dict[str, Path]):
-    (publish(models["i1"], tmp_path, 1) / "saved_model.pb").write_bytes(b"\x99 not a SavedModel")
+    truncate(publish(models["i1"], tmp_path, 1))
     versions = ModelVersions("recommender", str(tmp_path))
     versions.poll()
     error = versions.statuses[1].error

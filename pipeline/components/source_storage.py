@@ -1,0 +1,80 @@
+"""Finding and opening source files: local ones directly, any other through Apache Beam.
+
+A command that only looks something up in local tables starts in a fraction of a second, because nothing here imports
+Beam before a remote path asks for it.
+"""
+
+from __future__ import annotations
+
+import glob
+import gzip
+import os
+import re
+from typing import Any, NamedTuple
+
+_SPAN = re.compile(r"\{SPAN(:\d+)?\}")
+
+
+class DataQualityError(ValueError):
+    """Source data that must not be learned from. The message says what is wrong where, and what was expected."""
+
+
+class StoredFile(NamedTuple):
+    """A file of any file system."""
+
+    path: str
+    """Where it is."""
+    size_in_bytes: int
+    """How large it is."""
+
+
+def match_files(pattern: str) -> list[StoredFile]:
+    """Lists the files that a glob matches, in order of their paths."""
+    if _is_local(pattern):
+        paths = [path for path in glob.glob(pattern) if os.path.isfile(path)]
+        return [StoredFile(path, os.path.getsize(path)) for path in sorted(paths)]
+    from apache_beam.io.filesystems import FileSystems
+
+    matches = FileSystems.match([pattern])[0].metadata_list
+    return sorted(StoredFile(match.path, match.size_in_bytes) for match in matches)
+
+
+def open_file(path: str, decompress: bool = True) -> Any:
+    """Opens a file for reading bytes; a name in `.gz` is decompressed unless told otherwise."""
+    if _is_local(path):
+        return gzip.open(path, "rb") if decompress and path.endswith(".gz") else open(path, "rb")
+    from apache_beam.io.filesystem import CompressionTypes
+    from apache_beam.io.filesystems import FileSystems
+
+    return FileSystems.open(
+        path, compression_type=CompressionTypes.AUTO if decompress else CompressionTypes.UNCOMPRESSED
+    )
+
+
+def find_latest_span(directory: str) -> str:
+    """Replaces `{SPAN}` by the largest number for which there is a folder.
+
+    Raises:
+      DataQualityError: if there is none.
+    """
+    placeholder = _SPAN.search(directory)
+    if placeholder is None:
+        return directory
+    before, after = directory[: placeholder.start()], directory[placeholder.end() :]
+    number = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "/?")
+    spans = {path: match for path in _match_folders(f"{before}*{after}") if (match := number.fullmatch(path))}
+    if not spans:
+        raise DataQualityError(f"data.directory: no folder matches {directory!r}; expected one with a number")
+    return max(spans, key=lambda path: int(spans[path][1]))
+
+
+def _match_folders(pattern: str) -> list[str]:
+    if _is_local(pattern):
+        return glob.glob(pattern)
+    from tfx.dsl.io import fileio
+
+    return list(fileio.glob(pattern))
+
+
+def _is_local(path: str) -> bool:
+    return "://" not in path

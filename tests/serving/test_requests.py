@@ -1,0 +1,174 @@
+"""Examples of requests: what they hold, and what is refused before it is sent."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modules.features import parse_schema
+from pipeline.config import load_config
+from pipeline.serving.errors import RequestError
+from pipeline.serving.requests import HistoryEvent, RequestFormat, build_example
+
+SCHEMA = parse_schema(load_config("movielens-100k").read_schema_text())
+FORMAT = RequestFormat.from_schema(SCHEMA)
+HISTORY_LENGTH = 50
+
+
+def features_of(example: tf.train.Example) -> dict[str, list]:
+    """Reads an example back through its wire format, with TensorFlow's own class."""
+    parsed = tf.train.Example.FromString(example.SerializeToString())
+    values = {}
+    for name, feature in parsed.features.feature.items():
+        kind = feature.WhichOneof("kind")
+        values[name] = list(getattr(feature, kind).value)
+    return values
+
+
+def test_writes_what_the_schema_says():
+    example = build_example(
+        {"user_id": "u1", "age": np.int64(30), "gender": "F", "occupation": None},
+        [HistoryEvent("b", 20, 4.0), HistoryEvent("a", 10, 3), HistoryEvent("b", 30)],
+        seen=("c", "a"),
+        timestamp=880_000_000,
+        request_format=FORMAT,
+    )
+    values = features_of(example)
+
+    assert math.isnan(values["history_rating"].pop())
+    assert values == {
+        "user_id": [b"u1"],
+        "age": [30],
+        "gender": [b"F"],
+        "timestamp": [880_000_000],
+        "history_item_ids": [b"a", b"b", b"b"],
+        "history_timestamps": [10, 20, 30],
+        "history_rating": [3.0, 4.0],
+        "seen_item_ids": [b"a", b"b", b"c"],
+    }
+
+
+def test_without_history_there_are_no_history_features():
+    assert features_of(build_example({}, timestamp=1, request_format=FORMAT)) == {"timestamp": [1]}
+
+
+def test_the_time_is_now_unless_given():
+    before = int(time.time())
+    (timestamp,) = features_of(build_example({}))["timestamp"]
+    assert before <= timestamp <= time.time()
+
+
+def test_without_a_schema_types_are_taken_as_they_come():
+    example = build_example(
+        {"user_id": "é", "age": 3, "height": 1.5, "tags": ["x", b"\xff"], "sizes": [1, 2.5]},
+        context={"device": "tv"},
+        timestamp=5,
+    )
+    assert features_of(example) == {
+        "user_id": ["é".encode()],
+        "age": [3],
+        "height": [1.5],
+        "tags": [b"x", b"\xff"],
+        "sizes": [1.0, 2.5],
+        "device": [b"tv"],
+        "timestamp": [5],
+    }
+
+
+EVENTS = st.lists(
+    st.builds(
+        HistoryEvent,
+        item_id=st.integers(0, 40).map(str),
+        timestamp=st.integers(-(2**63), 2**63 - 1) | st.integers(0, 5),
+        feedback=st.none() | st.floats(1, 5, width=32),
+    ),
+    max_size=80,
+)
+
+
+@given(events=EVENTS, seen=st.lists(st.integers(30, 60).map(str), max_size=5))
+def test_the_history_is_the_most_recent_and_everything_is_seen(events: list[HistoryEvent], seen: list[str]):
+    values = features_of(build_example({}, events, seen=seen, timestamp=0, request_format=FORMAT))
+
+    order = np.argsort([event.timestamp for event in events], kind="stable") if events else []
+    ordered = [events[position] for position in order]
+    recent = ordered[-HISTORY_LENGTH:]
+    assert values.get("history_item_ids", []) == [event.item_id.encode() for event in recent]
+    assert values.get("history_timestamps", []) == [event.timestamp for event in recent]
+    distinct = []
+    for item_id in [event.item_id for event in ordered] + seen:
+        if item_id.encode() not in distinct:
+            distinct.append(item_id.encode())
+    assert values.get("seen_item_ids", []) == distinct
+    expected = [np.nan if event.feedback is None else event.feedback for event in recent]
+    if all(event.feedback is None for event in recent):
+        assert "history_rating" not in values
+    else:
+        np.testing.assert_array_equal(values["history_rating"], expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"user": {"user_id": 7}},
+            "user['user_id']: received 7; expected a string",
+        ),
+        (
+            {"user": {"age": "30"}},
+            "user['age']: received '30'; expected a 64-bit integer",
+        ),
+        ({"user": {"age": True}}, "user['age']: received True; expected a 64-bit integer"),
+        ({"user": {"age": 2**63}}, f"user['age']: received {2**63}; expected a 64-bit integer"),
+        ({"user": {"gender": ["F", "M"]}}, "user['gender']: received ['F', 'M']; expected a string"),
+        (
+            {"user": {"title": "x"}},
+            "user['title']: received 'x'; expected no such field, only ['age', 'gender', 'occupation', 'user_id', "
+            "'zip_code']",
+        ),
+        (
+            {"user": {}, "context": {"device": "tv"}},
+            "context['device']: received 'tv'; expected no such field, only []",
+        ),
+        ({"user": {}, "timestamp": 1.5}, "timestamp: received 1.5; expected a 64-bit integer"),
+        ({"user": {}, "seen": [3]}, "seen: received 3; expected a string"),
+        ({"user": {}, "history": [HistoryEvent(3, 1)]}, "history[0].item_id: received 3; expected a string"),
+        (
+            {"user": {}, "history": [HistoryEvent("a", 1), HistoryEvent("a", 1.0)]},
+            "history[1].timestamp: received 1.0; expected a 64-bit integer",
+        ),
+        (
+            {"user": {}, "history": [HistoryEvent("a", 1, "good")]},
+            "history[0].feedback: received 'good'; expected a number",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_schema_is_refused(arguments: dict, message: str):
+    with pytest.raises(RequestError, match=f"^{re.escape(message)}$"):
+        build_example(**arguments, request_format=FORMAT)
+
+
+def test_feedback_needs_a_place_to_go():
+    history = [HistoryEvent("a", 1, 2.0)]
+    with pytest.raises(
+        RequestError, match=r"history\[0\].feedback: received 2.0; expected none, as no schema is given"
+    ):
+        build_example({}, history)
+
+    schema = parse_schema(load_config("movielens-100k").read_schema_text())
+    kept = [feature for feature in schema.feature if feature.name not in ("history_rating", "seen_item_ids")]
+    del schema.feature[:]
+    schema.feature.extend(kept)
+    poorer = RequestFormat.from_schema(schema)
+    with pytest.raises(RequestError, match="expected none, by the schema"):
+        build_example({}, history, request_format=poorer)
+    with pytest.raises(RequestError, match="the schema has no 'seen_item_ids'"):
+        build_example({}, seen=["a"], request_format=poorer)
+    assert "seen_item_ids" not in features_of(build_example({}, [HistoryEvent("a", 1)], request_format=poorer))
