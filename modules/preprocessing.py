@@ -170,6 +170,8 @@ class _ColumnTransformer:
 
     def _continuous(self, name: str, raw: tf.SparseTensor) -> dict[str, Any]:
         """Turns float32 values into a z-score, a missing flag and a quantile bucket, each `[batch]`."""
+        # One infinity would spoil the mean of the whole split, and a score that reaches a model must be a number.
+        raw = tf.sparse.retain(raw, tf.math.is_finite(raw.values))
         score = _first_value(tft.scale_to_z_score(raw), math.nan)
         missing = tf.math.is_nan(score)
         boundaries = tft.quantiles(raw.values, self._quantile_buckets, epsilon=0.01)

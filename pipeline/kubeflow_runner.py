@@ -28,18 +28,20 @@ def compile_pipeline(config: PipelineConfig, output: Path, image: str, root: str
       KubeflowMissingError: if the Kubeflow Pipelines SDK is not installed.
       ConfigError: if the model's family or settings do not exist.
     """
-    from tfx.v1.orchestration import experimental
-
-    if not hasattr(experimental, "KubeflowV2DagRunner"):
-        raise KubeflowMissingError("the Kubeflow Pipelines SDK is missing: install the extra `marquee[kubeflow]`")
+    try:
+        from tfx.orchestration.kubeflow.v2 import kubeflow_v2_dag_runner
+    except ImportError as error:
+        raise KubeflowMissingError(
+            "the Kubeflow Pipelines SDK is missing: install the extra `marquee[kubeflow]`"
+        ) from error
     # Kubeflow's driver knows TFX's own strategies only.
     pipeline = create_pipeline(config, baseline_strategy=LatestBlessedModelStrategy)
     if root is not None:
         pipeline.pipeline_info.pipeline_root = root
     temporary = output.with_name(f".{output.stem}-{os.getpid()}.yaml")
     output.parent.mkdir(parents=True, exist_ok=True)
-    runner = experimental.KubeflowV2DagRunner(
-        config=experimental.KubeflowV2DagRunnerConfig(
+    runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
+        config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             default_image=image, display_name=config.name, use_pipeline_spec_2_1=True
         ),
         output_dir=str(output.parent),

@@ -1,11 +1,20 @@
-"""The DAG: the only place where it is written."""
+"""The DAG: the only place where it is written.
+
+TFX is imported module by module: `tfx.v1` would load every extension, Google Cloud's clients among them, which takes
+as long as everything else together.
+"""
 
 from __future__ import annotations
 
 import pydantic
-from tfx import v1 as tfx
+from tfx.components import ExampleValidator, StatisticsGen, Transform
 from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.common.resolver import ResolverStrategy
+from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+from tfx.proto.pusher_pb2 import PushDestination
+from tfx.proto.transform_pb2 import SplitsConfig
+from tfx.types import Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from modules.models.registry import create_recommender
@@ -26,7 +35,7 @@ def create_pipeline(
     config: PipelineConfig,
     baseline_strategy: type[ResolverStrategy] = PreviousBlessedModelStrategy,
     metadata_path: str | None = None,
-) -> tfx.dsl.Pipeline:
+) -> Pipeline:
     """Returns the pipeline that takes an interaction log to a validated, pushed recommender.
 
     Args:
@@ -48,21 +57,17 @@ def create_pipeline(
     catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory)
 
     # Describe the data, for people and for the checks below.
-    interaction_statistics = tfx.components.StatisticsGen(examples=interactions.outputs["examples"]).with_id(
-        "InteractionStatistics"
-    )
-    catalogue_statistics = tfx.components.StatisticsGen(examples=catalogue.outputs["examples"]).with_id(
-        "CatalogueStatistics"
-    )
+    interaction_statistics = StatisticsGen(examples=interactions.outputs["examples"]).with_id("InteractionStatistics")
+    catalogue_statistics = StatisticsGen(examples=catalogue.outputs["examples"]).with_id("CatalogueStatistics")
 
     # Brings in the reviewed schema, whose tags decide on everything downstream.
     schema = CuratedSchema(schema_text)
 
     # Compare the data with the schema.
-    interaction_validator = tfx.components.ExampleValidator(
+    interaction_validator = ExampleValidator(
         statistics=interaction_statistics.outputs["statistics"], schema=schema.outputs["schema"]
     ).with_id("InteractionValidator")
-    catalogue_validator = tfx.components.ExampleValidator(
+    catalogue_validator = ExampleValidator(
         statistics=catalogue_statistics.outputs["statistics"], schema=schema.outputs["catalogue_schema"]
     ).with_id("CatalogueValidator")
 
@@ -73,7 +78,7 @@ def create_pipeline(
     )
 
     # Learns vocabularies, means and quantiles on the training split and turns raw features into numbers.
-    transform = tfx.components.Transform(
+    transform = Transform(
         examples=interactions.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="modules.preprocessing.preprocessing_fn",
@@ -81,7 +86,7 @@ def create_pipeline(
             "schema_text": schema_text,
             **config.features.model_dump(include={"quantile_buckets", "text_tokens", "max_vocabulary_size"}),
         },
-        splits_config=tfx.proto.SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        splits_config=SplitsConfig(analyze=["train"], transform=["train", "eval"]),
         disable_statistics=not config.features.transform_statistics,
         # The cache of partial analyses pays off only where many spans are analysed at once.
         disable_analyzer_cache=True,
@@ -132,8 +137,8 @@ def create_pipeline(
         model=trainer.outputs["model"],
         model_blessing=evaluator.outputs["blessing"],
         infra_blessing=server_validator.outputs["blessing"],
-        push_destination=tfx.proto.PushDestination(
-            filesystem=tfx.proto.PushDestination.Filesystem(base_directory=config.serving_directory)
+        push_destination=PushDestination(
+            filesystem=PushDestination.Filesystem(base_directory=config.serving_directory)
         ),
     )
 
@@ -153,14 +158,12 @@ def create_pipeline(
         server_validator,
         pusher,
     ]
-    return tfx.dsl.Pipeline(
+    return Pipeline(
         pipeline_name=config.name,
         pipeline_root=config.artifact_root,
         components=components,
         enable_cache=True,
-        metadata_connection_config=(
-            tfx.orchestration.metadata.sqlite_metadata_connection_config(metadata_path) if metadata_path else None
-        ),
+        metadata_connection_config=(sqlite_metadata_connection_config(metadata_path) if metadata_path else None),
         beam_pipeline_args=list(config.beam_args),
     )
 
@@ -179,8 +182,8 @@ def check_model(config: PipelineConfig) -> None:
         raise ConfigError(str(error)) from error
 
 
-def _resolve_baseline(strategy: type[ResolverStrategy], trainer: RecommenderTrainer) -> tfx.dsl.Resolver:
-    channels = {"model": tfx.dsl.Channel(type=Model), "model_blessing": tfx.dsl.Channel(type=ModelBlessing)}
+def _resolve_baseline(strategy: type[ResolverStrategy], trainer: RecommenderTrainer) -> Resolver:
+    channels = {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
     if strategy is PreviousBlessedModelStrategy:
         channels[CANDIDATE_KEY] = trainer.outputs["model"]
-    return tfx.dsl.Resolver(strategy_class=strategy, **channels).with_id("LatestBlessedModel")
+    return Resolver(strategy_class=strategy, **channels).with_id("LatestBlessedModel")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
@@ -32,7 +33,7 @@ class ModelManager:
           on_available: is called with the name and version of each version that begins to serve.
         """
         self._models = {
-            name: ModelVersions(name, base_path, lambda version, name=name: on_available(name, version))
+            name: ModelVersions(name, base_path, functools.partial(on_available, name))
             for name, base_path in base_paths.items()
         }
         self._poll_seconds = poll_seconds

@@ -160,13 +160,16 @@ class ModelVersions:
 
     def _unload_all_but(self, kept: int | None) -> None:
         for version in sorted(set(self._loaded) - {kept}):
-            with self._changed:
-                loaded = self._loaded.pop(version)
-                self._set_status(version, State.UNLOADING)
-                self._changed.wait_for(lambda loaded=loaded: loaded.users == 0)
-            loaded.servable.close()
-            self._set_status(version, State.END)
-            logging.info("unloaded version %d of model %s", version, self._name)
+            self._unload(version)
+
+    def _unload(self, version: int) -> None:
+        with self._changed:
+            loaded = self._loaded.pop(version)
+            self._set_status(version, State.UNLOADING)
+            self._changed.wait_for(lambda: loaded.users == 0)
+        loaded.servable.close()
+        self._set_status(version, State.END)
+        logging.info("unloaded version %d of model %s", version, self._name)
 
     def _set_status(self, version: int, state: State, error: StatusError | None = None) -> None:
         with self._changed:

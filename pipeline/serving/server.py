@@ -206,10 +206,14 @@ def serve(
     def announce(name: str, version: int) -> None:
         print(f"serving {name} version {version} on {server.address}", flush=True)
 
+    def wait_for_end_of_input() -> None:
+        sys.stdin.read()
+        stop.set()
+
     server = ModelServer(base_path, model_name, port, host=host, poll_seconds=poll_seconds, on_available=announce)
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGTERM, signal.SIGINT)}
     if stop_on_end_of_input:
-        threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+        threading.Thread(target=wait_for_end_of_input, daemon=True).start()
     try:
         with server:
             logging.info("listening on %s", server.address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tensorflow as tf
@@ -112,8 +113,9 @@ def test_refuses_parameters_that_make_no_sense(parameter: str):
         "model": types.Channel(type=standard_artifacts.Model),
         "examples": types.Channel(type=standard_artifacts.Examples),
     }
+    arguments: dict[str, Any] = {**channels, "model_name": "films", parameter: 0}
     with pytest.raises(ValueError, match=f"{parameter} must be positive; received 0"):
-        ServerValidator(**channels, model_name="films", **{parameter: 0})
+        ServerValidator(**arguments)
 
 
 def test_compiles_for_kubeflow_with_the_pusher_behind_it(tmp_path: Path):

@@ -184,8 +184,10 @@ def _draw_rows(world: SyntheticWorld) -> tuple[dict[str, list[Row]], list[Row]]:
             **{name: [person[name]] for name in ("age", "gender", "occupation")},
             **titles[event["item_id"]],
         }
+        if number < 2:
+            row["minutes"] = [(float("inf"), float("nan"))[number]]
         for every, name in ((17, "age"), (11, "device"), (13, "minutes"), (7, "channel")):
-            if number % every == 0:
+            if number % every == 2:
                 del row[name]
         earlier = [entry for entry in past[event["user_id"]] if entry[1] < event["timestamp"]]
         if earlier:

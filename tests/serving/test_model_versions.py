@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2
 
-from pipeline.serving.client import RecommenderClient, VersionState
+from pipeline.serving.client import RecommenderClient
 from pipeline.serving.errors import ServingError, StatusError
 from pipeline.serving.model_versions import ModelVersions, State
 from pipeline.serving.server import ModelServer
@@ -40,6 +40,10 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen in time"
         time.sleep(0.01)
+
+
+def wait_until_more_than(count: int, values: list[str]) -> None:
+    wait_until(lambda: len(values) > count)
 
 
 def wait_until_loaded(client: RecommenderClient, version: int) -> None:
@@ -77,12 +81,12 @@ def test_reloads_under_load_without_a_failed_request(tmp_path: Path, models: dic
         assert available.wait(30)
         for thread in threads:
             thread.start()
-        wait_until(lambda: answers.count("i1") > 50)
+        wait_until_more_than(50, answers)
         for version, first in ((2, "i2"), (3, "i1"), (4, "i2")):
             publish(models[first], base_path, version)
-            wait_until(lambda version=version: client.status()[0] == VersionState(version, "AVAILABLE", ""))
+            wait_until_loaded(client, version)
             position = len(answers) + len(threads)  # As many may be on their way from the old version.
-            wait_until(lambda position=position: len(answers) > position + 20)
+            wait_until_more_than(position + 20, answers)
             assert set(answers[position:]) == {first}
         stop.set()
         for thread in threads:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from pipeline.serving.requests import HistoryEvent, RequestFormat, build_example
 SCHEMA = parse_schema(load_config("movielens-100k").read_schema_text())
 FORMAT = RequestFormat.from_schema(SCHEMA)
 HISTORY_LENGTH = 50
+WRONG: Any = [0.5]
 
 
 def features_of(example: tf.train.Example) -> dict[str, list]:
@@ -97,7 +99,7 @@ EVENTS = st.lists(
 def test_the_history_is_the_most_recent_and_everything_is_seen(events: list[HistoryEvent], seen: list[str]):
     values = features_of(build_example({}, events, seen=seen, timestamp=0, request_format=FORMAT))
 
-    order = np.argsort([event.timestamp for event in events], kind="stable") if events else []
+    order = np.argsort(np.array([event.timestamp for event in events], np.int64), kind="stable")
     ordered = [events[position] for position in order]
     recent = ordered[-HISTORY_LENGTH:]
     assert values.get("history_item_ids", []) == [event.item_id.encode() for event in recent]
@@ -139,14 +141,14 @@ def test_the_history_is_the_most_recent_and_everything_is_seen(events: list[Hist
         ),
         ({"user": {}, "timestamp": 1.5}, "timestamp: received 1.5; expected a 64-bit integer"),
         ({"user": {}, "seen": [3]}, "seen: received 3; expected a string"),
-        ({"user": {}, "history": [HistoryEvent(3, 1)]}, "history[0].item_id: received 3; expected a string"),
+        ({"user": {}, "history": [HistoryEvent(WRONG, 1)]}, "history[0].item_id: received [0.5]; expected a string"),
         (
-            {"user": {}, "history": [HistoryEvent("a", 1), HistoryEvent("a", 1.0)]},
-            "history[1].timestamp: received 1.0; expected a 64-bit integer",
+            {"user": {}, "history": [HistoryEvent("a", 1), HistoryEvent("a", WRONG)]},
+            "history[1].timestamp: received [0.5]; expected a 64-bit integer",
         ),
         (
-            {"user": {}, "history": [HistoryEvent("a", 1, "good")]},
-            "history[0].feedback: received 'good'; expected a number",
+            {"user": {}, "history": [HistoryEvent("a", 1, WRONG)]},
+            "history[0].feedback: received [0.5]; expected a number",
         ),
     ],
 )

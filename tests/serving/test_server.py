@@ -105,7 +105,7 @@ def test_runs_other_signatures_and_named_versions(recommender: Stubs):
 
 
 def test_computes_only_the_outputs_asked_for(arithmetic: Stubs):
-    filtered = request("arithmetic", a=np.float32([1, 2]), b=np.float32([3, 4]))
+    filtered = request("arithmetic", a=[1.0, 2.0], b=[3.0, 4.0])
     assert set(arithmetic.prediction.Predict(filtered).outputs) == {"sum", "product"}
 
     filtered.output_filter.append("product")
@@ -114,7 +114,7 @@ def test_computes_only_the_outputs_asked_for(arithmetic: Stubs):
 
 
 def test_every_type_arrives_and_comes_back_unchanged(arithmetic: Stubs):
-    values = {
+    values: dict[str, np.ndarray] = {
         "i32": np.array([-(2**31), 7], np.int32),
         "i64": np.array([2**63 - 1, -1], np.int64),
         "f64": np.array([1e300, np.nan]),
