@@ -25,7 +25,7 @@ run: setup  ## get MovieLens-100K and run the pipeline, e.g. ARGS="--set model.f
 	$(VENV)/bin/marquee data movielens-100k
 	$(VENV)/bin/marquee run $(ARGS)
 
-bench: setup  ## compare the models on MovieLens-100K
+bench: setup  ## measure a cold and a cached run on MovieLens-100K
 	$(VENV)/bin/marquee bench $(ARGS)
 
 test: lint  ## check the code and run every test, e.g. ARGS="-k metrics"

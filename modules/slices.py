@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
 
-from modules.features import ColumnTable, Role
+from modules.features import Column, ColumnTable, Role
 
 USER_ACTIVITY = "user_activity"
 TITLE_POPULARITY = "title_popularity"
@@ -51,6 +52,9 @@ class SliceKeys(tf.Module):
       bands: ascending boundaries by column.
       user_counts: training events by raw user id.
       item_counts: training events by raw item id.
+
+    Raises:
+      ValueError: if a band is over no numeric column of the user, the title or the context.
     """
 
     def __init__(
@@ -61,11 +65,21 @@ class SliceKeys(tf.Module):
         item_counts: Mapping[bytes, int],
     ):
         super().__init__()
+        described = columns.with_role(Role.USER, Role.ITEM, Role.CONTEXT)
+        numeric = [column.name for column in described if column.type != schema_pb2.BYTES]
+        if unknown := sorted(set(bands) - set(numeric)):
+            raise ValueError(f"evaluation.bands must name some of the numeric columns {numeric}; received {unknown}")
         self._columns = columns
         self._bands = dict(bands)
         self._user_counts = _count_table(user_counts)
         self._item_counts = _count_table(item_counts)
         self._popularity_boundaries = popularity_boundaries(np.asarray(list(item_counts.values())))
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The raw columns that the keys are computed from."""
+        keys = self._columns.with_role(Role.USER_ID, Role.ITEM_ID, Role.TIMESTAMP)
+        return (*keys, *(column for column in self._columns.columns if column.name in self._bands))
 
     def compute(self, raw: Mapping[str, tf.SparseTensor]) -> dict[str, tf.Tensor]:
         """Returns string `[batch, 1]` by slice name."""

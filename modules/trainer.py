@@ -47,6 +47,12 @@ def run_fn(fn_args: FnArgs) -> None:
     data = TrainingData.from_patterns({TRAIN: fn_args.train_files, VALIDATION: fn_args.eval_files}, transform)
     catalogue = read_catalogue(config["catalogue_files"], columns, transform)
     inputs = build_model_inputs(columns, transform, config["feature_groups"], config["quantile_buckets"])
+    slice_keys = SliceKeys(
+        columns,
+        config["bands"],
+        _training_counts(data, transform, columns.names(Role.USER_ID)[0]),
+        _training_counts(data, transform, columns.names(Role.ITEM_ID)[0]),
+    )
 
     recommender = create_recommender(config["model"]["family"], config["model"]["settings"])
     context = FitContext(inputs, config["model"]["seed"], fn_args.model_run_dir, logger.info)
@@ -55,12 +61,6 @@ def run_fn(fn_args: FnArgs) -> None:
     fit_seconds = time.monotonic() - started
     ndcg = Validator(scorer, data, catalogue, inputs.item_vocabulary_size).ndcg()
 
-    slice_keys = SliceKeys(
-        columns,
-        config["bands"],
-        _training_counts(data, transform, columns.names(Role.USER_ID)[0]),
-        _training_counts(data, transform, columns.names(Role.ITEM_ID)[0]),
-    )
     module = ServingModule(scorer, transform, columns, catalogue, slice_keys, config["top_k"])
     export_saved_model(module, fn_args.serving_model_dir)
     write_warm_up_requests(fn_args.serving_model_dir, columns, catalogue)

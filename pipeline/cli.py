@@ -93,6 +93,20 @@ def status(
         run_summary.print_summary(report, Console())
 
 
+@app.command(epilog="Example: marquee bench --config movielens-100k")
+def bench(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> None:  # noqa: B006
+    """Measure a cold and a cached run: seconds by component, Beam, training and imports, and peak memory."""
+    from pipeline.benchmark import BenchmarkError, print_benchmark, run_benchmark
+
+    settings = _load(config, overrides)
+    _require_data(settings)
+    console = Console()
+    try:
+        print_benchmark(run_benchmark(config, overrides, console), console)
+    except BenchmarkError as error:
+        raise fail(str(error)) from error
+
+
 @app.command(name="compile", epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0")
 def compile_(
     output: Annotated[Path, typer.Option(help="File to write the Kubeflow Pipelines specification to.")],

@@ -59,20 +59,22 @@ class FeatureEncoder(tf.keras.layers.Layer):
 class HistoryAttention(tf.keras.layers.Layer):
     """Summarises a history by what the query asks of it.
 
-    Multi-head attention of one query over the events, whose logits fall with the age of an event: by a learned
+    Multi-head attention of one query q over the events e_j, whose logits fall with the age of an event: by a learned
     multiple of log(1 + distance) in events and, when gaps are given, of log(1 + seconds).
 
-        a_j = softmax_j( q.k_j / sqrt(d) - p log(1 + distance_j) - t log(1 + gap_j) ),   p, t >= 0
+        a_j = softmax_j( (K q) . e_j / sqrt(d) - p log(1 + distance_j) - t log(1 + gap_j) ),   p, t >= 0
+        summary = V sum_j a_j e_j
 
-    Beside the attention's summary go the last event and an exponentially decayed mean: they carry the sequential
-    effect, which attention alone is slow to learn.
+    As there is one query only, K and V are applied to it and to the sum instead of to each event, which gives the same
+    and takes a fiftieth of the work. Beside the attention's summary go the last event and an exponentially decayed
+    mean: they carry the sequential effect, which attention alone is slow to learn.
 
     Args:
       dimension: length of the vectors.
-      heads: attention heads; must divide `dimension`.
+      heads: attention heads.
       feedback_size: number of feedback buckets, 0 for none.
       use_gaps: whether events carry the time that passed since.
-      dropout: rate on the events' vectors.
+      dropout: rate on the summary.
     """
 
     def __init__(self, dimension: int, heads: int, feedback_size: int, use_gaps: bool, dropout: float, name: str):
@@ -83,10 +85,9 @@ class HistoryAttention(tf.keras.layers.Layer):
         self._event_norm = tf.keras.layers.LayerNormalization(name=f"{name}_event_norm")
         self._query_norm = tf.keras.layers.LayerNormalization(name=f"{name}_query_norm")
         self._dropout = tf.keras.layers.Dropout(dropout)
-        self._query, self._key, self._value, self._output, self._recent = (
-            tf.keras.layers.Dense(dimension, name=f"{name}_{part}")
-            for part in ("query", "key", "value", "output", "recent")
-        )
+        self._query = tf.keras.layers.Dense(heads * dimension, name=f"{name}_query")
+        self._value = tf.keras.layers.Dense(dimension, name=f"{name}_value")
+        self._recent = tf.keras.layers.Dense(dimension, name=f"{name}_recent")
         self._distance_decay = self.add_weight(name=f"{name}_distance_decay", shape=(heads,), initializer="zeros")
         self._gap_decay = self.add_weight(name=f"{name}_gap_decay", shape=(heads,), initializer="zeros")
         self._mean_decay = self.add_weight(
@@ -102,7 +103,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         log_gaps: tf.Tensor | None,
         training: bool,
     ) -> tf.Tensor:
-        """Returns the summary, float32 `[batch, dimension]`; zero-information histories give a constant.
+        """Returns the summary, float32 `[batch, dimension]`; an empty history gives a constant.
 
         Args:
           query: float32 `[batch, dimension]`.
@@ -117,27 +118,24 @@ class HistoryAttention(tf.keras.layers.Layer):
             events += self._feedback(feedback)
         if self._gaps is not None and log_gaps is not None:
             events += self._gaps(tf.cast(tf.clip_by_value(log_gaps, 0.0, float(_LONGEST_LOG_GAP)), tf.int64))
-        events = self._dropout(self._event_norm(events), training=training)
+        events = self._event_norm(events)
 
         mask = tf.cast(present, tf.float32)
         count = tf.reduce_sum(mask, axis=1)
         positions = tf.range(tf.shape(items)[1], dtype=tf.float32)
         distance = tf.maximum(count[:, tf.newaxis] - 1.0 - positions[tf.newaxis], 0.0)
 
-        head_dimension = self._dimension // self._heads
-        head_shape = [tf.shape(items)[0], tf.shape(items)[1], self._heads, head_dimension]
-        queries = tf.reshape(self._query(self._query_norm(query)), [-1, self._heads, head_dimension])
-        keys = tf.reshape(self._key(events), head_shape)
-        values = tf.reshape(self._value(events), head_shape)
-        logits = tf.einsum("bhd,blhd->bhl", queries, keys) / head_dimension**0.5
+        asked = tf.reshape(self._query(self._query_norm(query)), [-1, self._heads, self._dimension])
+        logits = tf.matmul(asked, events, transpose_b=True) / self._dimension**0.5
         logits -= tf.nn.softplus(self._distance_decay)[:, tf.newaxis] * tf.math.log1p(distance)[:, tf.newaxis]
         if self._use_gaps and log_gaps is not None:
             logits -= 0.3 * tf.nn.softplus(self._gap_decay)[:, tf.newaxis] * log_gaps[:, tf.newaxis]
         weights = tf.nn.softmax(tf.where(present[:, tf.newaxis], logits, -1e9)) * mask[:, tf.newaxis]
-        attended = tf.reshape(tf.einsum("bhl,blhd->bhd", weights, values), [-1, self._dimension])
+        attended = tf.reshape(tf.matmul(weights, events), [-1, self._heads * self._dimension])
 
         last = tf.cast(tf.equal(distance, 0.0), tf.float32) * mask
         decayed = tf.exp(-tf.nn.softplus(self._mean_decay) * distance) * mask
         decayed = tf.math.divide_no_nan(decayed, tf.reduce_sum(decayed, axis=1, keepdims=True))
-        recent = tf.einsum("bnl,bld->bnd", tf.stack([last, decayed], axis=1), items)
-        return self._output(attended) + self._recent(tf.reshape(recent, [-1, 2 * self._dimension]))
+        recent = tf.reshape(tf.matmul(tf.stack([last, decayed], axis=1), items), [-1, 2 * self._dimension])
+        attended, recent = self._dropout(attended, training=training), self._dropout(recent, training=training)
+        return self._value(attended) + self._recent(recent)

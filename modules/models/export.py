@@ -110,9 +110,8 @@ class ServingModule(tf.Module):
         """Ranks the true title of labelled examples among all titles that the user has not seen."""
         columns = {*self._columns.query_columns, *self._columns.with_role(Role.ITEM_ID)}
         raw = self._parse(examples, columns)
-        item = raw.pop(self._columns.names(Role.ITEM_ID)[0])
-        target_rows = self._rows.lookup(tf.sparse.to_dense(tf.sparse.slice(item, [0, 0], [item.dense_shape[0], 1]), ""))
-        target_rows = tf.reshape(target_rows, [-1])
+        item = tf.RaggedTensor.from_sparse(raw.pop(self._columns.names(Role.ITEM_ID)[0]))[:, :1]
+        target_rows = self._rows.lookup(item.to_tensor("", shape=[None, 1])[:, 0])
         scores, seen = self._scorer.score_catalogue(self._transform(raw)), self._seen(raw)
         candidates = tf.reduce_sum(tf.cast(~seen, tf.int64), axis=1)
         return {
@@ -124,8 +123,7 @@ class ServingModule(tf.Module):
 
     def slices(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the derived slice keys of labelled examples, strings `[batch, 1]`."""
-        columns = self._columns.with_role(Role.USER_ID, Role.ITEM_ID, Role.TIMESTAMP, Role.USER, Role.CONTEXT)
-        return self._slice_keys.compute(self._parse(examples, columns))
+        return self._slice_keys.compute(self._parse(examples, self._slice_keys.columns))
 
     def _parse(self, examples: tf.Tensor, columns: Iterable[Column]) -> dict[str, tf.SparseTensor]:
         spec = {column.name: self._raw_spec[column.name] for column in columns if column.name in self._raw_spec}

@@ -63,5 +63,6 @@ class Popularity(Recommender):
         for batch in data.batches(TRAIN, _BATCH_SIZE):
             recent = batch[TIMESTAMP].numpy() >= earliest
             counts += np.bincount(batch[ITEM_ID].numpy()[recent], minlength=size)
-        # Titles that training never saw share the out-of-vocabulary id, whose count is 0.
+        # New titles and those cut off the vocabulary share the last id; its events are of no title in particular.
+        counts[-1] = 0
         return PopularityScorer(counts[catalogue.vocabulary_ids]), FitReport()

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 import numpy as np
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from modules import preprocessing
 from modules.catalogue import Catalogue
@@ -37,7 +37,7 @@ class TwoTowerConfig(GradientDescentConfig):
     dimension: int = Field(default=64, ge=2)
     """Length d of the towers' vectors."""
     heads: int = Field(default=2, ge=1)
-    """Attention heads of the history; must divide `dimension`."""
+    """Attention heads of the history."""
     hidden_units: int = Field(default=128, ge=1)
     """Width of the query tower's feed-forward layer."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -48,12 +48,6 @@ class TwoTowerConfig(GradientDescentConfig):
     """Besides all-time popularity, the title's bias may depend on its popularity in the last so many days."""
     temperature: float = Field(default=1.0, gt=0)
     """Temperature T of the softmax."""
-
-    @model_validator(mode="after")
-    def _heads_divide_dimension(self) -> TwoTowerConfig:
-        if self.dimension % self.heads:
-            raise ValueError(f"heads must divide dimension {self.dimension}; received {self.heads}")
-        return self
 
 
 class ItemTower(tf.keras.layers.Layer):

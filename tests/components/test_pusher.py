@@ -127,13 +127,19 @@ def test_a_killed_push_leaves_no_version_and_the_next_one_tidies_up(
 
 def test_on_an_object_store_the_model_file_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     # A local folder stands for the bucket: what is tested is the order of the copies.
-    monkeypatch.setattr("pipeline.components.pusher._OBJECT_STORES", (str(tmp_path / "bucket"),))
-    pushed = push(str(tmp_path / "bucket"), tmp_path)
+    bucket = str(tmp_path / "bucket")
+    copied: list[str] = []
+    copy = fileio.copy
 
-    destination = Path(pushed.get_string_custom_property("pushed_destination"))
+    def copy_and_note(source: str, destination: str, **options: bool) -> None:
+        copy(source, destination, **options)
+        copied.append(destination)
+
+    monkeypatch.setattr("pipeline.components.pusher._OBJECT_STORES", (bucket,))
+    monkeypatch.setattr(fileio, "copy", copy_and_note)
+    pushed = push(bucket, tmp_path)
+
+    destination = pushed.get_string_custom_property("pushed_destination")
     assert files_of(destination) == FILES
-    written = sorted(
-        (file for file in destination.rglob("*") if file.is_file()), key=lambda file: file.stat().st_ctime_ns
-    )
-    assert written[-1].name == "saved_model.pb"
-    assert os.listdir(tmp_path / "bucket") == [destination.name]
+    assert copied[-1] == os.path.join(destination, "saved_model.pb")
+    assert os.listdir(bucket) == [os.path.basename(destination)]

@@ -70,3 +70,77 @@ def make_config(folder: Path, *overrides: str, tables: Mapping[str, Table] | Non
             *overrides,
         ],
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run that came to its end.
+
+    Attributes:
+      config: what was run.
+      report: what `marquee status` tells of it.
+      states: state of the one execution of each node, by node; see `execution_states`.
+      new_artifacts: artifacts that the run added to ML Metadata, by type.
+      new_versions: versions that it added to the serving folder.
+      output: what it printed.
+    """
+
+    config: PipelineConfig
+    report: RunReport
+    states: Mapping[str, str]
+    new_artifacts: Mapping[str, int]
+    new_versions: list[str]
+    output: str
+
+    def nodes(self, state: str) -> set[str]:
+        """Returns the nodes in a state."""
+        return {node for node, received in self.states.items() if received == state}
+
+
+def run(config: PipelineConfig) -> Run:
+    """Runs a pipeline to its end in this process."""
+    artifacts, versions, console = _count_artifacts(config), served(config), Console(file=io.StringIO(), width=120)
+    run_locally(config, console)
+    return Run(
+        config,
+        RunStore(config.metadata_path).report(),
+        execution_states(config),
+        _count_artifacts(config) - artifacts,
+        sorted(set(served(config)) - set(versions)),
+        console.file.getvalue(),
+    )
+
+
+def execution_states(config: PipelineConfig) -> dict[str, str]:
+    """Returns the state of the latest run's executions by node, e.g. `COMPLETE`; nodes never started are absent.
+
+    Raises:
+      AssertionError: if a node was executed more than once.
+    """
+    store = _open(config)
+    latest = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
+    states: dict[str, str] = {}
+    for execution in store.get_executions_by_context(latest.id):
+        (node,) = (context for context in store.get_contexts_by_execution(execution.id) if context.type == "node")
+        name = node.name.removeprefix(f"{config.name}.")
+        assert name not in states, f"{name} was executed more than once"
+        states[name] = _State.Name(execution.last_known_state)
+    return states
+
+
+def served(config: PipelineConfig) -> list[str]:
+    """Returns the names of everything in the serving folder, hidden or not."""
+    return sorted(os.listdir(config.serving_directory)) if os.path.isdir(config.serving_directory) else []
+
+
+def _count_artifacts(config: PipelineConfig) -> collections.Counter[str]:
+    if not os.path.exists(config.metadata_path):
+        return collections.Counter()
+    return collections.Counter(artifact.type for artifact in _open(config).get_artifacts())
+
+
+def _open(config: PipelineConfig) -> ml_metadata.MetadataStore:
+    connection = metadata_store_pb2.ConnectionConfig()
+    connection.sqlite.filename_uri = config.metadata_path
+    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+    return ml_metadata.MetadataStore(connection)
