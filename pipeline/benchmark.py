@@ -82,12 +82,12 @@ def run_benchmark(name_or_path: str, overrides: list[str], console: Console) -> 
         for override in (*overrides, f"workspace={workspace}"):
             run += ["--set", override]
         with console.status("importing …"):
-            imports = _measure([sys.executable, "-c", _IMPORT])
+            imports = measure([sys.executable, "-c", _IMPORT])
         with console.status("cold run …"):
-            cold = _measure(run)
+            cold = measure(run)
         report = RunStore(f"{workspace}/metadata.sqlite").report()
         with console.status("cached run …"):
-            cached = _measure(run)
+            cached = measure(run)
     return Benchmark(imports, cold, cached, report)
 
 
@@ -118,7 +118,12 @@ def print_benchmark(benchmark: Benchmark, console: Console) -> None:
     )
 
 
-def _measure(command: list[str]) -> Measurement:
+def measure(command: list[str]) -> Measurement:
+    """Runs a command to its end and measures it.
+
+    Raises:
+      BenchmarkError: if it ends with another code than 0.
+    """
     environment = {**os.environ, "TF_USE_LEGACY_KERAS": "1"}
     environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
     with tempfile.TemporaryFile() as output:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -11,9 +12,9 @@ import typer
 from rich.console import Console
 
 from pipeline import serving_cli
-from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.config import ConfigError, PipelineConfig
 from pipeline.datasets.cli import data_app
-from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail, load_config_or_fail
 from pipeline.schema_cli import schema_app
 
 app = typer.Typer(
@@ -31,9 +32,11 @@ serving_cli.register(app)
 
 def main() -> None:
     """Entry point of the console script."""
-    # TFRS needs Keras 2. Both must be set before TensorFlow is imported anywhere.
+    # TFRS needs Keras 2. Must be set before TensorFlow is imported anywhere.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Libraries talk at import; `log_to_file` lets them, into a file.
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    warnings.simplefilter("ignore")
     app()
 
 
@@ -42,7 +45,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> Non
     """Run the pipeline on this machine and tell what came of it."""
     from pipeline import terminal
 
-    settings = _load(config, overrides)
+    settings = load_config_or_fail(config, overrides)
     _require_data(settings)
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     log = Path(settings.log_directory) / f"run-{started}.log"
@@ -82,7 +85,7 @@ def status(
     """Tell of a run, from ML Metadata."""
     from pipeline import run_summary, runs
 
-    settings = _load(config, overrides)
+    settings = load_config_or_fail(config, overrides)
     try:
         report = runs.RunStore(settings.metadata_path).report(run_id)
     except runs.NoRunError as error:
@@ -98,7 +101,7 @@ def bench(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> N
     """Measure a cold and a cached run: seconds by component, Beam, training and imports, and peak memory."""
     from pipeline.benchmark import BenchmarkError, print_benchmark, run_benchmark
 
-    settings = _load(config, overrides)
+    settings = load_config_or_fail(config, overrides)
     _require_data(settings)
     console = Console()
     try:
@@ -120,7 +123,7 @@ def compile_(
     """Write the same pipeline as a Kubeflow Pipelines 2.1 specification."""
     from pipeline import terminal
 
-    settings = _load(config, overrides)
+    settings = load_config_or_fail(config, overrides)
     log = Path(settings.log_directory) / "compile.log"
     reason: str | None = None
     with terminal.log_to_file(log):
@@ -133,13 +136,6 @@ def compile_(
     if reason is not None:
         raise fail(f"not compiled: {reason}")
     print(f"Wrote {output}")
-
-
-def _load(name: str, overrides: list[str]) -> PipelineConfig:
-    try:
-        return load_config(name, overrides)
-    except ConfigError as error:
-        raise fail(str(error)) from error
 
 
 def _require_data(settings: PipelineConfig) -> None:

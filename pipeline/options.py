@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+
+from pipeline.config import ConfigError, PipelineConfig, load_config
 
 DEFAULT_CONFIG = "movielens-100k"
 
@@ -16,6 +19,14 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", "-s", help="Override a field, e.g. `--set model.family=popularity`. Repeatable."),
 ]
+
+
+def load_config_or_fail(name: str, overrides: Iterable[str]) -> PipelineConfig:
+    """Loads a configuration; what is wrong with it is told in one message."""
+    try:
+        return load_config(name, overrides)
+    except ConfigError as error:
+        raise fail(str(error)) from error
 
 
 def fail(message: str) -> typer.Exit:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+from pipeline.options import fail, load_config_or_fail
 
 schema_app = typer.Typer(no_args_is_help=True, help="Propose the schema of a new data set.")
 
@@ -56,14 +58,10 @@ def infer(
     Example: marquee schema infer --config movielens-100k --output schemas/mine/schema.pbtxt
     """
     from modules.features import SchemaError
-    from pipeline.config import ConfigError, load_config
 
     if output.exists() and not force:
-        _fail(f"{output} exists; give another --output, or --force to overwrite it")
-    try:
-        settings = load_config(config, overrides or ())
-    except ConfigError as error:
-        _fail(error)
+        raise fail(f"{output} exists; give another --output, or --force to overwrite it")
+    settings = load_config_or_fail(config, overrides or ())
 
     from pipeline.column_profile import profile_tables
     from pipeline.components.source_storage import DataQualityError
@@ -74,7 +72,7 @@ def infer(
         guesses = propose_schema(settings.data, tables)
         _write_atomically(output, render_proposal(settings.name, guesses, tables))
     except (DataQualityError, SchemaError, OSError) as error:
-        _fail(error)
+        raise fail(str(error)) from error
 
     from tensorflow_metadata.proto.v0 import schema_pb2
 
@@ -106,8 +104,3 @@ def _write_atomically(path: Path, text: str) -> None:
         aside = Path(folder) / path.name
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
-
-
-def _fail(error: Exception | str) -> NoReturn:
-    Console(stderr=True).print(f"Error: {error}", markup=False, style="red", soft_wrap=True)
-    raise typer.Exit(1)

@@ -13,8 +13,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import ConfigError, PipelineConfig, load_config
-from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail
+from pipeline.config import ConfigError, PipelineConfig
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail, load_config_or_fail
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0 import schema_pb2
@@ -43,7 +43,7 @@ def serve(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="gRPC port; 0 picks a free one.")] = None,
 ) -> None:
     """Serve the pushed models on this machine, as TensorFlow Serving would; new versions are picked up."""
-    settings = _load(config, overrides)
+    settings = load_config_or_fail(config, overrides)
     from pipeline import terminal
 
     failure = None
@@ -75,7 +75,7 @@ def recommend(
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model server for a user's recommendations, over gRPC."""
-    settings = _load(config, overrides)
+    settings = load_config_or_fail(config, overrides)
     from pipeline.components.source_storage import DataQualityError
     from pipeline.lookup import UnknownUserError, find_user
 
@@ -103,7 +103,7 @@ def similar(
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model server for the titles most like one: "because you watched"."""
-    settings = _load(config, overrides)
+    settings = load_config_or_fail(config, overrides)
     from pipeline.lookup import find_titles
 
     with _client(settings, address, timeout) as client:
@@ -112,13 +112,6 @@ def similar(
             raise fail(f"no title {item!r} in {settings.data.directory}/{settings.data.items.pattern}")
         answer = client.similar(item, k=count)
         _show(settings, answer, f"Because you watched {known[item].get('title', item)}", as_json)
-
-
-def _load(config: str, overrides: list[str]) -> PipelineConfig:
-    try:
-        return load_config(config, overrides)
-    except ConfigError as error:
-        raise fail(str(error)) from error
 
 
 def _folders(directory: str) -> list[str]:

@@ -35,6 +35,7 @@ def log_to_file(path: Path) -> Iterator[None]:
         root.setLevel(logging.INFO)
         logging.captureWarnings(True)
         warnings.simplefilter("default")
+        os.environ["TF_CPP_MIN_LOG_LEVEL"] = "0"
         os.dup2(log.fileno(), 2)
         try:
             yield

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
+from pipeline.options import fail
+
 data_app = typer.Typer(no_args_is_help=True, help="Get or make a data set.")
 
 
-@data_app.command("movielens-100k")
+@data_app.command("movielens-100k", epilog="Example: marquee data movielens-100k --directory data/movielens-100k")
 def movielens_100k(
     directory: Annotated[Path, typer.Option(help="Folder to put it in.")] = Path("data/movielens-100k"),
 ) -> None:
@@ -23,10 +25,12 @@ def movielens_100k(
     try:
         fetch_movielens_100k(directory, Console())
     except (DownloadError, FolderError, OSError) as error:
-        _fail(error)
+        raise fail(str(error)) from error
 
 
-@data_app.command("synthetic")
+@data_app.command(
+    "synthetic", epilog="Example: marquee data synthetic --users 400 --items 300 --interactions 20000 --seed 7"
+)
 def synthetic(
     directory: Annotated[Path, typer.Option(help="Folder to put it in.")] = Path("data/synthetic"),
     users: Annotated[int, typer.Option(help="People.")] = 400,
@@ -44,7 +48,7 @@ def synthetic(
         world = SyntheticWorld(users=users, items=items, interactions=interactions, seed=seed)
         write_tables(directory, world.generate())
     except (ValueError, FolderError, OSError) as error:
-        _fail(error)
+        raise fail(str(error)) from error
     first_event = int(0.9 * interactions)
     popularity = popularity_scorer(world.events.first(first_event), items)
     best = measure_ranking(world, world.log_probabilities, first_event)
@@ -55,8 +59,3 @@ def synthetic(
         f"popularity reaches {simple.ndcg:.4f}.",
         markup=False,
     )
-
-
-def _fail(error: Exception) -> NoReturn:
-    Console(stderr=True).print(f"Error: {error}", markup=False, style="red", soft_wrap=True)
-    raise typer.Exit(1) from error

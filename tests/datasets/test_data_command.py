@@ -33,7 +33,7 @@ def test_synthetic_writes_the_tables_and_says_what_is_reachable(tmp_path: Path) 
 def test_impossible_sizes_and_foreign_folders_are_errors_of_one_line(tmp_path: Path) -> None:
     exit_code, output = run("synthetic", "--directory", str(tmp_path / "data"), "--users", "2", "--items", "3")
     assert exit_code == 1
-    assert "Error: interactions must lie between users (2) and users x items (6)" in output
+    assert "marquee: interactions must lie between users (2) and users x items (6)" in output
     assert not (tmp_path / "data").exists()
 
     (tmp_path / "notes.txt").write_text("mine")

@@ -1,12 +1,38 @@
-"""The small world, made once for all tests of this folder."""
+"""What is made once for all tests of this folder: the small world, and a served model of each family."""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
 import pytest
 
+from modules.models.registry import FAMILIES
+from tests.modules.served_model import ServedModel
 from tests.modules.small_world import SmallWorld, make_small_world
+
+SETTINGS = {
+    "popularity": {},
+    "two_tower": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 64},
+}
 
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
     return make_small_world(tmp_path_factory.mktemp("small_world"))
+
+
+@pytest.fixture(scope="session")
+def serve(world: SmallWorld) -> Callable[[str], ServedModel]:
+    """Trains a family with the Trainer's entry point, and loads what it wrote; once for each."""
+
+    @functools.cache
+    def train_and_load(family: str) -> ServedModel:
+        return ServedModel(family, SETTINGS[family], world.train(family, family, SETTINGS[family]))
+
+    return train_and_load
+
+
+@pytest.fixture(scope="session", params=sorted(FAMILIES))
+def served(request: pytest.FixtureRequest, serve: Callable[[str], ServedModel]) -> ServedModel:
+    return serve(request.param)

@@ -198,9 +198,12 @@ def _draw_rows(world: SyntheticWorld) -> tuple[dict[str, list[Row]], list[Row]]:
             row["seen_item_ids"] = list(dict.fromkeys(item_id for item_id, _, _ in earlier))
         past[event["user_id"]].append((event["item_id"], event["timestamp"], float(event["rating"])))
         rows.append(row)
+    new: list[Row] = [{"item_id": [item_id], "title": ["Never seen"], "genres": ["Drama"]} for item_id in NEW_TITLES]
     cuts = int(0.8 * len(rows)), int(0.9 * len(rows))
+    for row in rows[cuts[0] :: 29]:  # After training somebody discovers a new title.
+        row.update({"item_id": new[0]["item_id"], "title": new[0]["title"], "genres": new[0]["genres"]})
+        del row["release_year"]
     splits = (rows[: cuts[0]], rows[cuts[0] : cuts[1]], rows[cuts[1] :])
-    new = [{"item_id": [item_id], "title": ["Never seen"], "genres": ["Drama"]} for item_id in NEW_TITLES]
     return dict(zip(SPLITS, splits, strict=True)), [*titles.values(), *new]
 
 

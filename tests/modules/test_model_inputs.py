@@ -1,0 +1,71 @@
+"""Which features models see, by group, and the sizes of their vocabularies."""
+
+import pytest
+
+from modules.model_inputs import Form, ModelInput, build_model_inputs
+from tests.modules.small_world import GROUPS, QUANTILE_BUCKETS
+
+BUCKETS = QUANTILE_BUCKETS + 2
+ALWAYS = {"log_seen_count", "log_seen_count_missing", "log_seen_count_bucket"}
+FEATURES = {
+    "user": {"age", "age_missing", "age_bucket", "gender", "occupation"},
+    "context": {"device", "channel", "minutes", "minutes_missing", "minutes_bucket"},
+    "time": {"hour", "weekday", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "day"}
+    | {"log_gap", "log_gap_missing", "log_gap_bucket"},
+    "item": {"title", "release_year", "release_year_missing", "release_year_bucket", "genres"},
+}
+
+
+def _build(world, groups):
+    return build_model_inputs(world.columns, world.transform, groups, QUANTILE_BUCKETS)
+
+
+def _names(inputs):
+    return {model_input.name for model_input in inputs}
+
+
+def test_all_groups(world):
+    inputs = _build(world, GROUPS)
+    assert _names(inputs.query) == FEATURES["user"] | FEATURES["context"] | FEATURES["time"] | ALWAYS
+    assert _names(inputs.item) == FEATURES["item"]
+    assert len(inputs.query) == len(_names(inputs.query)) and len(inputs.item) == len(_names(inputs.item))
+    assert inputs.use_item_ids and inputs.use_time
+    assert (inputs.history_feedback, inputs.history_feedback_size) == ("history_rating_bucket", BUCKETS)
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_that_is_left_out_takes_its_features_along_and_no_others(world, group):
+    rest = [other for other in GROUPS if other != group]
+    inputs = _build(world, rest)
+    expected = set().union(*(FEATURES[other] for other in ("user", "context", "time") if other != group))
+    assert _names(inputs.query) == expected | ALWAYS
+    assert _names(inputs.item) == (set() if group == "item" else FEATURES["item"])
+    assert inputs.use_item_ids == (group != "ids")
+    assert inputs.use_time == (group != "time")
+
+
+def test_nothing_but_how_much_was_seen_remains_without_groups(world):
+    inputs = _build(world, ())
+    assert _names(inputs.query) == ALWAYS and not inputs.item
+    assert not inputs.use_item_ids and not inputs.use_time
+
+
+@pytest.mark.parametrize("split", ["train", "eval"])
+def test_sizes_are_just_above_the_largest_id(world, split):
+    inputs = _build(world, GROUPS)
+    transformed = world.transformed[split]
+    id_forms = [model_input for model_input in (*inputs.query, *inputs.item) if model_input.form is not Form.NUMBER]
+    assert len(id_forms) == 13
+    for model_input in id_forms:
+        assert 0 <= transformed[model_input.name].numpy().min() <= transformed[model_input.name].numpy().max()
+        assert transformed[model_input.name].numpy().max() < model_input.size, model_input
+    values = {name: {str(v) for row in world.rows["train"] for v in row.get(name, [])} for name in ("gender", "channel")}
+    for name, distinct in values.items():
+        assert ModelInput(name, Form.ID, len(distinct) + 2) in inputs.query
+    assert ModelInput("age_bucket", Form.ID, BUCKETS) in inputs.query
+    assert ModelInput("hour", Form.ID, 24) in inputs.query and ModelInput("weekday", Form.ID, 7) in inputs.query
+    genres = {genre for row in world.rows["train"] for genre in row.get("genres", [])}
+    assert ModelInput("genres", Form.ID_BAG, len(genres) + 2) in inputs.item
+    assert inputs.item_vocabulary_size == len({row["item_id"][0] for row in world.rows["train"]}) + 2
+    assert inputs.user_vocabulary_size == len({row["user_id"][0] for row in world.rows["train"]}) + 2
+    assert transformed["history_rating_bucket"].numpy().max() < inputs.history_feedback_size

@@ -1,0 +1,65 @@
+"""The command line: help with examples, and errors as one sentence."""
+
+import re
+import sys
+
+import pytest
+from typer.testing import CliRunner
+
+from pipeline.benchmark import BenchmarkError, measure
+from pipeline.cli import app
+
+COMMANDS = [
+    ["run"],
+    ["status"],
+    ["bench"],
+    ["compile"],
+    ["serve"],
+    ["recommend"],
+    ["similar"],
+    ["data", "movielens-100k"],
+    ["data", "synthetic"],
+    ["schema", "infer"],
+]
+
+
+def _invoke(*arguments: str):
+    return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120", "TERM": "dumb", "NO_COLOR": "1"})
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_every_command_has_help_with_an_example_of_itself(command: list[str]) -> None:
+    result = _invoke(*command, "--help")
+    assert result.exit_code == 0, result.output
+    assert f"Example: marquee {' '.join(command)}" in result.output
+    options = re.findall(r"--[a-z-]+", result.output.split("Example:")[1])
+    assert all(result.output.count(option) > 1 for option in options), "the example uses an unknown option"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["run", "--config", "nowhere"], "no configuration 'nowhere'"),
+        (["run", "--set", "model.sed=1"], "model.sed: no such field; received 1"),
+        (["run", "--set", "data.directory=/no/such/folder"], "data.directory: no such folder '/no/such/folder'"),
+        (["status", "--set", "workspace=/no/such/workspace"], "no run yet"),
+        (["recommend", "--user", "1", "--set", "data.directory=/no/such/folder"], "interactions.pattern: no file"),
+    ],
+)
+def test_errors_are_one_sentence_without_a_traceback(arguments: list[str], message: str) -> None:
+    result = _invoke(*arguments)
+    assert result.exit_code == 1
+    assert message in result.output or message.replace("interactions.", "users.") in result.output
+    assert "Traceback" not in result.output
+
+
+def test_a_measured_process_is_timed_and_its_memory_known() -> None:
+    measured = measure([sys.executable, "-c", "x = bytearray(200 << 20); import time; time.sleep(0.2)"])
+    assert measured.seconds >= 0.2
+    assert 200 < measured.peak_mebibytes < 1000
+    assert measured.cpu_seconds < measured.seconds + 1
+
+
+def test_a_measured_process_that_fails_says_why() -> None:
+    with pytest.raises(BenchmarkError, match=r"ended with code 3:\nno luck"):
+        measure([sys.executable, "-c", "import sys; print('no luck'); sys.exit(3)"])

@@ -1,0 +1,59 @@
+"""Looking users and titles up in the source tables."""
+
+from pathlib import Path
+
+import pytest
+
+from modules.features import parse_schema
+from pipeline.config import load_config
+from pipeline.lookup import UnknownUserError, find_titles, find_user
+from pipeline.serving.requests import HistoryEvent
+
+TABLES = {
+    "interactions.tsv": "user_id\titem_id\trating\ttimestamp\n"
+    "7\t20\t4\t880000200\n8\t10\t1\t880000050\n7\t10\t5\t880000100\n7\t30\tbad\t880000300\n",
+    "items.tsv": "item_id\ttitle\trelease_year\tgenres\n10\tToy Story\t1995\tComedy|Children's\n20\tHeat\t\tAction\n",
+    "users.tsv": "user_id\tage\tgender\toccupation\tzip_code\n7\t24\tM\twriter\t01234\n9\t\tF\tother\t9\n",
+}
+
+
+@pytest.fixture
+def data_and_schema(tmp_path: Path):
+    for name, text in TABLES.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    config = load_config("movielens-100k", [f"data.directory={tmp_path}"])
+    return config.data, parse_schema(config.read_schema_text())
+
+
+def test_a_user_comes_with_typed_columns_and_the_whole_history_in_order(data_and_schema) -> None:
+    data, schema = data_and_schema
+    user = find_user(data, schema, "7")
+    assert user.columns == {"user_id": "7", "age": 24, "gender": "M", "occupation": "writer", "zip_code": "01234"}
+    # The row whose rating does not parse is left out, as ingestion leaves it out.
+    assert user.history == [HistoryEvent("10", 880000100, 5.0), HistoryEvent("20", 880000200, 4.0)]
+
+
+def test_a_user_without_events_or_without_a_profile_is_known_still(data_and_schema) -> None:
+    data, schema = data_and_schema
+    assert find_user(data, schema, "9").columns == {
+        "user_id": "9",
+        "gender": "F",
+        "occupation": "other",
+        "zip_code": "9",
+    }
+    assert find_user(data, schema, "9").history == []
+    assert find_user(data, schema, "8").history == [HistoryEvent("10", 880000050, 1.0)]
+
+
+def test_an_unknown_user_is_named(data_and_schema) -> None:
+    data, schema = data_and_schema
+    with pytest.raises(UnknownUserError, match=r"no row of user '70'.*users\.tsv or interactions\.tsv"):
+        find_user(data, schema, "70")
+
+
+def test_titles_are_found_with_their_columns_as_text(data_and_schema) -> None:
+    data, schema = data_and_schema
+    assert find_titles(data, schema, ["20", "10", "99"]) == {
+        "10": {"title": "Toy Story", "release_year": "1995", "genres": "Comedy, Children's"},
+        "20": {"title": "Heat", "genres": "Action"},
+    }
