@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import tempfile
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -46,6 +47,7 @@ def run(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> Non
     from pipeline import terminal
 
     settings = load_config_or_fail(config, overrides)
+    _require_local_workspace(settings)
     _require_data(settings)
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     log = Path(settings.log_directory) / f"run-{started}.log"
@@ -110,32 +112,38 @@ def bench(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> N
         raise fail(str(error)) from error
 
 
-@app.command(name="compile", epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0")
+@app.command(
+    name="compile",
+    epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0 --set workspace=gs://bucket/ml",
+)
 def compile_(
     output: Annotated[Path, typer.Option(help="File to write the Kubeflow Pipelines specification to.")],
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = [],  # noqa: B006
     image: Annotated[str, typer.Option(help="Container image with Marquee installed.")] = "marquee:latest",
-    root: Annotated[
-        str | None, typer.Option(help="Pipeline root, e.g. gs://bucket/marquee; by default the workspace's.")
-    ] = None,
 ) -> None:
     """Write the same pipeline as a Kubeflow Pipelines 2.1 specification."""
     from pipeline import terminal
 
     settings = load_config_or_fail(config, overrides)
-    log = Path(settings.log_directory) / "compile.log"
+    # The workspace may be remote; the log of compiling is of this machine.
+    log = Path(tempfile.gettempdir()) / "marquee-compile.log"
     reason: str | None = None
     with terminal.log_to_file(log):
         from pipeline.kubeflow_runner import KubeflowMissingError, compile_pipeline
 
         try:
-            compile_pipeline(settings, output, image, root)
+            compile_pipeline(settings, output, image)
         except (ConfigError, KubeflowMissingError) as error:
             reason = str(error)
     if reason is not None:
         raise fail(f"not compiled: {reason}")
     print(f"Wrote {output}")
+
+
+def _require_local_workspace(settings: PipelineConfig) -> None:
+    if "://" in settings.workspace:
+        raise fail(f"workspace: a run on this machine needs a local folder; received {settings.workspace!r}")
 
 
 def _require_data(settings: PipelineConfig) -> None:

@@ -15,14 +15,13 @@ class KubeflowMissingError(ImportError):
     """The Kubeflow Pipelines SDK is not installed."""
 
 
-def compile_pipeline(config: PipelineConfig, output: Path, image: str, root: str | None = None) -> None:
+def compile_pipeline(config: PipelineConfig, output: Path, image: str) -> None:
     """Writes the pipeline as a Kubeflow Pipelines 2.1 specification.
 
     Args:
-      config: what to compile.
+      config: what to compile; `workspace` and `data.directory` are where the cluster finds them.
       output: the YAML file; written aside and renamed.
       image: container image that has this package installed.
-      root: pipeline root, or None for the configuration's.
 
     Raises:
       KubeflowMissingError: if the Kubeflow Pipelines SDK is not installed.
@@ -36,8 +35,6 @@ def compile_pipeline(config: PipelineConfig, output: Path, image: str, root: str
         ) from error
     # Kubeflow's driver knows TFX's own strategies only.
     pipeline = create_pipeline(config, baseline_strategy=LatestBlessedModelStrategy)
-    if root is not None:
-        pipeline.pipeline_info.pipeline_root = root
     temporary = output.with_name(f".{output.stem}-{os.getpid()}.yaml")
     output.parent.mkdir(parents=True, exist_ok=True)
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
