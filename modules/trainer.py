@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,12 +47,10 @@ def run_fn(fn_args: FnArgs) -> None:
     data = TrainingData.from_patterns({TRAIN: fn_args.train_files, VALIDATION: fn_args.eval_files}, transform)
     catalogue = read_catalogue(config["catalogue_files"], columns, transform)
     inputs = build_model_inputs(columns, transform, config["feature_groups"], config["quantile_buckets"])
-    slice_keys = SliceKeys(
-        columns,
-        config["bands"],
-        _training_counts(data, transform, columns.names(Role.USER_ID)[0]),
-        _training_counts(data, transform, columns.names(Role.ITEM_ID)[0]),
+    user_counts, item_counts = _training_counts(
+        data, transform, [columns.names(role)[0] for role in (Role.USER_ID, Role.ITEM_ID)]
     )
+    slice_keys = SliceKeys(columns, config["bands"], user_counts, item_counts)
 
     recommender = create_recommender(config["model"]["family"], config["model"]["settings"])
     context = FitContext(inputs, config["model"]["seed"], fn_args.model_run_dir, logger.info)
@@ -67,13 +65,20 @@ def run_fn(fn_args: FnArgs) -> None:
     _write_report(fn_args.model_run_dir, config["model"], report, ndcg, fit_seconds)
 
 
-def _training_counts(data: TrainingData, transform: tft.TFTransformOutput, name: str) -> dict[bytes, int]:
-    """Counts the training events of each raw id."""
-    vocabulary = transform.vocabulary_by_name(name)
-    counts = np.zeros(len(vocabulary) + 2, np.int64)
+def _training_counts(
+    data: TrainingData, transform: tft.TFTransformOutput, names: Sequence[str]
+) -> list[dict[bytes, int]]:
+    """Counts the training events of each raw id, for each of the id features."""
+    vocabularies = [transform.vocabulary_by_name(name) for name in names]
+    counts = [np.zeros(len(vocabulary) + 2, np.int64) for vocabulary in vocabularies]
     for batch in data.batches(TRAIN, _COUNT_BATCH_SIZE):
-        counts += np.bincount(batch[name].numpy(), minlength=len(counts))
-    return {bytes(raw): int(count) for raw, count in zip(vocabulary, counts[1:-1], strict=True)}
+        for name, count in zip(names, counts, strict=True):
+            count += np.bincount(batch[name].numpy(), minlength=len(count))
+    # The first id stands for "none", the last for every unknown one.
+    return [
+        {bytes(raw): int(events) for raw, events in zip(vocabulary, count[1:-1], strict=True)}
+        for vocabulary, count in zip(vocabularies, counts, strict=True)
+    ]
 
 
 def _write_report(

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline import serving_cli
 from pipeline.config import ConfigError, PipelineConfig
@@ -64,7 +65,7 @@ def _run_and_summarise(settings: PipelineConfig, console: Console, log: Path) ->
     try:
         local.run_locally(settings, console)
     except (local.PipelineFailedError, local.WorkspaceBusyError, ConfigError) as error:
-        console.print(f"\n[red]The run failed:[/red] {error}", highlight=False, markup=True)
+        console.print(f"\n[red]The run failed:[/red] {escape(str(error))}", highlight=False)
         console.print(f"The whole story is in {log}", highlight=False)
         return 1
     report = runs.RunStore(settings.metadata_path).report()
@@ -114,7 +115,7 @@ def bench(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> N
 
 @app.command(
     name="compile",
-    epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0 --set workspace=gs://bucket/ml",
+    epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0",
 )
 def compile_(
     output: Annotated[Path, typer.Option(help="File to write the Kubeflow Pipelines specification to.")],

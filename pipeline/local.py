@@ -11,11 +11,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.config import PipelineConfig
 from pipeline.runs import NoRunError, RunStore
 from pipeline.terminal import PROJECT_LOGGER
 
+_IN_PROCESS_ARGUMENT = "--direct_running_mode=in_memory"
+_WORKER_CODE_ARGUMENTS = (
+    "--setup_file",
+    "--extra_package",
+    "--extra_packages",
+    "--requirements_file",
+    "--sdk_container_image",
+    "--worker_harness_container_image",
+)
 SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 
 _COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
@@ -47,7 +57,7 @@ def run_locally(config: PipelineConfig, console: Console) -> None:
 
             from pipeline.pipeline import create_pipeline
 
-            pipeline = create_pipeline(_with_setup_file(config), metadata_path=config.metadata_path)
+            pipeline = create_pipeline(_with_worker_code(config), metadata_path=config.metadata_path)
         console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
         with _progress(config, console) as progress:
             try:
@@ -58,15 +68,22 @@ def run_locally(config: PipelineConfig, console: Console) -> None:
                 raise PipelineFailedError(plain_message(error)) from error
 
 
-def _with_setup_file(config: PipelineConfig) -> PipelineConfig:
-    """Tells Beam where this package's set-up file is, if there is one.
+def _with_worker_code(config: PipelineConfig) -> PipelineConfig:
+    """Tells Beam where its workers get this package from, unless the configuration does.
 
-    Workers in other processes install it. It also keeps TFX from packaging itself anew for each Beam component, which
-    takes seconds every time.
+    Workers in other processes install it by its set-up file. Workers inside this process have it already; the image
+    named for them is never looked at. Without either, TFX packages itself anew for each Beam component, which takes
+    seconds every time.
     """
-    if any(argument.startswith("--setup_file") for argument in config.beam_args) or not SETUP_FILE.is_file():
+    if any(argument.split("=")[0] in _WORKER_CODE_ARGUMENTS for argument in config.beam_args):
         return config
-    return config.model_copy(update={"beam_args": (*config.beam_args, f"--setup_file={SETUP_FILE}")})
+    if _IN_PROCESS_ARGUMENT in config.beam_args:
+        source = "--sdk_container_image=in-process"
+    elif SETUP_FILE.is_file():
+        source = f"--setup_file={SETUP_FILE}"
+    else:
+        return config
+    return config.model_copy(update={"beam_args": (*config.beam_args, source)})
 
 
 def plain_message(error: BaseException) -> str:
@@ -104,7 +121,7 @@ class _ProgressHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         if record.name.startswith(PROJECT_LOGGER):
             if record.levelno >= logging.INFO and record.exc_info is None:
-                self._console.print(f"      [dim]{record.getMessage()}[/dim]", highlight=False)
+                self._console.print(f"      [dim]{escape(record.getMessage())}[/dim]", highlight=False)
             return
         match = _COMPONENT_MESSAGE.match(record.getMessage())
         if match is None:

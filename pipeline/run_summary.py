@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.runs import OVERALL, RunReport
@@ -104,7 +105,7 @@ def _slices_table(report: RunReport) -> Table:
             continue
         interval = report.intervals.get(name, {}).get(_SLICE_METRIC)
         row = [
-            name,
+            escape(name),
             f"{report.example_counts.get(name, 0):,}",
             f"{metrics[_SLICE_METRIC]:.4f}",
             f"{interval[0]:.4f} – {interval[1]:.4f}" if interval else "",
@@ -124,12 +125,12 @@ def _print_decision(report: RunReport, console: Console) -> None:
         else:
             console.print("[red]Not blessed[/red]:")
             for reason in report.blessing_failures:
-                console.print(f"  • {reason}", highlight=False)
+                console.print(f"  • {reason}", markup=False, highlight=False)
     if report.servable is not None:
         if report.servable:
             console.print("[green]Servable[/green]: a model server loaded it and answered real requests.")
         else:
-            console.print(f"[red]Not servable[/red]: {report.servable_reason}", highlight=False)
+            console.print(f"[red]Not servable[/red]: {escape(report.servable_reason or '')}", highlight=False)
     if report.pushed is not None:
         console.print(f"Pushed as version {report.pushed.version} to {report.pushed.destination}", highlight=False)
     elif report.blessed is not None:

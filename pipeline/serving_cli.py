@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.config import ConfigError, PipelineConfig
@@ -150,11 +151,11 @@ def _show(settings: PipelineConfig, answer: list[Recommendation], title: str, as
     names = sorted(
         {name for columns in titles.values() for name in columns}, key=list(settings.data.items.columns).index
     )
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
     table.add_column("", justify="right")
     for name in ("score", *names):
         table.add_column(name.replace("_", " "), justify="right" if name == "score" else "left")
     for position, entry in enumerate(answer, start=1):
         columns = titles.get(entry.item_id, {})
-        table.add_row(str(position), f"{entry.score:.3f}", *(columns.get(name, "") for name in names))
+        table.add_row(str(position), f"{entry.score:.3f}", *(escape(columns.get(name, "")) for name in names))
     Console().print(table, highlight=False)

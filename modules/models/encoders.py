@@ -79,7 +79,7 @@ class HistoryAttention(tf.keras.layers.Layer):
 
     def __init__(self, dimension: int, heads: int, feedback_size: int, use_gaps: bool, dropout: float, name: str):
         super().__init__(name=name)
-        self._dimension, self._heads, self._use_gaps = dimension, heads, use_gaps
+        self._dimension, self._heads = dimension, heads
         self._feedback = embedding(feedback_size, dimension, f"{name}_feedback") if feedback_size else None
         self._gaps = embedding(_LONGEST_LOG_GAP + 1, dimension, f"{name}_gaps") if use_gaps else None
         self._event_norm = tf.keras.layers.LayerNormalization(name=f"{name}_event_norm")
@@ -89,7 +89,9 @@ class HistoryAttention(tf.keras.layers.Layer):
         self._value = tf.keras.layers.Dense(dimension, name=f"{name}_value")
         self._recent = tf.keras.layers.Dense(dimension, name=f"{name}_recent")
         self._distance_decay = self.add_weight(name=f"{name}_distance_decay", shape=(heads,), initializer="zeros")
-        self._gap_decay = self.add_weight(name=f"{name}_gap_decay", shape=(heads,), initializer="zeros")
+        self._gap_decay = (
+            self.add_weight(name=f"{name}_gap_decay", shape=(heads,), initializer="zeros") if use_gaps else None
+        )
         self._mean_decay = self.add_weight(
             name=f"{name}_mean_decay", shape=(), initializer=tf.keras.initializers.Constant(-2.0)
         )
@@ -128,7 +130,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         asked = tf.reshape(self._query(self._query_norm(query)), [-1, self._heads, self._dimension])
         logits = tf.matmul(asked, events, transpose_b=True) / self._dimension**0.5
         logits -= tf.nn.softplus(self._distance_decay)[:, tf.newaxis] * tf.math.log1p(distance)[:, tf.newaxis]
-        if self._use_gaps and log_gaps is not None:
+        if self._gap_decay is not None and log_gaps is not None:
             logits -= 0.3 * tf.nn.softplus(self._gap_decay)[:, tf.newaxis] * log_gaps[:, tf.newaxis]
         weights = tf.nn.softmax(tf.where(present[:, tf.newaxis], logits, -1e9)) * mask[:, tf.newaxis]
         attended = tf.reshape(tf.matmul(weights, events), [-1, self._heads * self._dimension])

@@ -18,6 +18,9 @@ from modules.training_data import TRAIN, TrainingData
 
 _WARM_UP_SHARE = 0.05
 _CLIP_NORM = 1.0
+_SCALAR = tf.compat.v1.SummaryMetadata(
+    plugin_data=tf.compat.v1.SummaryMetadata.PluginData(plugin_name="scalars"), data_class="DATA_CLASS_SCALAR"
+)
 
 
 class RefreshableScorer(Protocol):
@@ -94,7 +97,7 @@ def fit_with_early_stopping(
     best_ndcg, best_epoch, best_weights = -1.0, 0, model.get_weights()
     for epoch in range(1, config.max_epochs + 1):
         started = time.monotonic()
-        loss = model.fit(batches, epochs=1, verbose=0).history["loss"][-1]
+        loss = model.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0).history["loss"][-1]
         if not np.isfinite(loss):
             raise ValueError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
         scorer.refresh()
@@ -102,7 +105,8 @@ def fit_with_early_stopping(
         reports.append(EpochReport(epoch, {"loss": float(loss), "validation_ndcg@10": ndcg}))
         with writer.as_default(step=epoch):
             for name, value in reports[-1].metrics.items():
-                tf.summary.scalar(name, value)
+                # Not tf.summary.scalar, which needs the TensorBoard package: TensorFlow no longer brings it.
+                tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
         context.report_progress(
             f"epoch {epoch}/{config.max_epochs}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f} "
             f"({time.monotonic() - started:.1f} s)"

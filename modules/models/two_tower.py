@@ -73,6 +73,7 @@ class ItemTower(tf.keras.layers.Layer):
     def call(self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the vectors, float32 `[batch, dimension]`, and biases, float32 `[batch]`, of titles by id."""
         vectors = self._features(features)
+        vectors = tf.broadcast_to(vectors, [tf.shape(ids)[0], tf.shape(vectors)[1]])
         biases = self._popularity_weights(tf.gather(self._popularity, ids))[:, 0]
         if self._inputs.use_item_ids:
             known_ids = ids

@@ -8,7 +8,6 @@ import io
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import ml_metadata
 import yaml
@@ -19,6 +18,7 @@ from pipeline.config import SCHEMA_DIRECTORY, PipelineConfig, load_config
 from pipeline.datasets.folder import Table, write_tables
 from pipeline.datasets.synthetic import SyntheticWorld
 from pipeline.local import run_locally
+from pipeline.run_summary import print_summary
 from pipeline.runs import RunReport, RunStore
 
 COMPONENTS = (
@@ -99,20 +99,29 @@ class Run:
 
 def run(config: PipelineConfig) -> Run:
     """Runs a pipeline to its end in this process."""
-    artifacts, versions, console = _count_artifacts(config), served(config), Console(file=io.StringIO(), width=120)
-    run_locally(config, console)
+    artifacts, versions, output = _count_artifacts(config), served(config), io.StringIO()
+    run_locally(config, Console(file=output, width=120))
     return Run(
         config,
         RunStore(config.metadata_path).report(),
         execution_states(config),
         _count_artifacts(config) - artifacts,
         sorted(set(served(config)) - set(versions)),
-        console.file.getvalue(),
+        output.getvalue(),
     )
 
 
+def summarise(report: RunReport) -> str:
+    """Returns the summary that people get of a run."""
+    output = io.StringIO()
+    print_summary(report, Console(file=output, width=500))
+    return output.getvalue()
+
+
 def execution_states(config: PipelineConfig) -> dict[str, str]:
-    """Returns the state of the latest run's executions by node, e.g. `COMPLETE`; nodes never started are absent.
+    """Returns the state, e.g. `COMPLETE`, of the latest run's executions by node, in the order in which they started.
+
+    Nodes that were never started are absent.
 
     Raises:
       AssertionError: if a node was executed more than once.
@@ -120,7 +129,7 @@ def execution_states(config: PipelineConfig) -> dict[str, str]:
     store = _open(config)
     latest = max(store.get_contexts_by_type("pipeline_run"), key=lambda context: context.id)
     states: dict[str, str] = {}
-    for execution in store.get_executions_by_context(latest.id):
+    for execution in sorted(store.get_executions_by_context(latest.id), key=lambda execution: execution.id):
         (node,) = (context for context in store.get_contexts_by_execution(execution.id) if context.type == "node")
         name = node.name.removeprefix(f"{config.name}.")
         assert name not in states, f"{name} was executed more than once"

@@ -6,7 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from typer.testing import CliRunner
 
+from pipeline.cli import app
 from pipeline.datasets.synthetic import SyntheticWorld
 from pipeline.local import PipelineFailedError
 from pipeline.runs import RunStore
@@ -40,7 +43,7 @@ def test_bad_columns_stop_at_the_gate(tmp_path: Path, tables: Tables):
     for table, column, detail in (
         ("interactions", "age", "INT"),
         ("interactions", "device", "watch"),
-        ("interactions", "occupation", "missing"),
+        ("interactions", "occupation", "% of the examples"),
         ("catalogue", "release_year", "2020"),
     ):
         assert any(table in line and column in line and detail in line for line in problems), (column, problems)
@@ -50,17 +53,23 @@ def test_bad_columns_stop_at_the_gate(tmp_path: Path, tables: Tables):
 
 
 def test_malformed_rows_are_named_by_file_and_line(tmp_path: Path, tables: Tables):
-    tables["interactions"]["timestamp"][4] = tables["interactions"]["timestamp"][9] = "yesterday"
+    # A value that looks like the terminal library's markup must not be taken for it.
+    tables["interactions"]["timestamp"][4] = tables["interactions"]["timestamp"][9] = "[/yesterday]"
     config = make_config(tmp_path, tables=tables)
-    with pytest.raises(PipelineFailedError) as failure:
-        run(config)
+    file = tmp_path / "config.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")), encoding="utf-8")
+    result = CliRunner().invoke(app, ["run", "--config", str(file)], env={"COLUMNS": "500"})
 
-    headline, first, second, rest = str(failure.value).splitlines()
-    assert headline.startswith("interactions: 2 of 1000 rows (0.20%) were rejected")
-    assert first.strip().endswith("data/interactions.tsv:6: timestamp: 'yesterday' is not a number of seconds")
+    assert result.exit_code == 1
+    lines = [line.strip() for line in result.stdout.splitlines()]
+    start = lines.index(next(line for line in lines if line.startswith("The run failed:")))
+    headline, first, second, rest, where = lines[start:]
+    assert headline.startswith("The run failed: interactions: 2 of 1000 rows (0.20%) were rejected")
+    assert first == f"{tmp_path}/data/interactions.tsv:6: timestamp: '[/yesterday]' is not a number of seconds"
     assert "interactions.tsv:11: " in second
     rejected = Path(rest.removeprefix("All of them: "))
     assert len(rejected.read_text(encoding="utf-8").splitlines()) == 2
+    assert Path(where.removeprefix("The whole story is in ")).parent == Path(config.log_directory)
     states = execution_states(config)
     assert states.pop("InteractionExampleGen") == "FAILED"
     assert states == dict.fromkeys({"CatalogueExampleGen", "CuratedSchema"}, "COMPLETE")

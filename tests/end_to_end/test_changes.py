@@ -11,7 +11,7 @@ import pytest
 
 from modules.models import registry
 from tests.end_to_end.conftest import FirstRuns
-from tests.end_to_end.small_pipeline import COMPONENTS, RESOLVER, SCHEMA_TEXT, Run, make_config, run, served
+from tests.end_to_end.small_pipeline import COMPONENTS, RESOLVER, SCHEMA_TEXT, Run, make_config, run, served, summarise
 
 pytestmark = pytest.mark.end_to_end
 
@@ -95,7 +95,9 @@ def test_a_changed_schema_runs_everything_that_reads_it(first_runs: FirstRuns, t
     assert changed.nodes("COMPLETE") == set(COMPONENTS[COMPONENTS.index("CuratedSchema") :])
 
 
-def test_a_model_that_cannot_be_served_is_not_pushed(first_runs: FirstRuns, monkeypatch: pytest.MonkeyPatch):
+def test_a_model_that_cannot_be_served_is_not_pushed(
+    better: Run, first_runs: FirstRuns, monkeypatch: pytest.MonkeyPatch
+):
     versions = served(first_runs.first.config)
     monkeypatch.setitem(registry.FAMILIES, "in_python", "tests.end_to_end.unservable:InPython")
     refused = run(make_config(first_runs.folder, "model.family=in_python", "model.settings={}"))
@@ -103,6 +105,12 @@ def test_a_model_that_cannot_be_served_is_not_pushed(first_runs: FirstRuns, monk
     assert refused.report.state == "complete"
     assert refused.report.blessed
     assert refused.report.servable is False
-    print(refused.report.servable_reason)
+    assert refused.report.servable_reason is not None
+    assert "pyfunc" in refused.report.servable_reason
     assert refused.report.pushed is None
     assert served(refused.config) == versions
+    assert f"Not servable: {refused.report.servable_reason.splitlines()[0]}" in summarise(refused.report)
+
+    # Nor is it what later models are compared with.
+    following = run(make_config(first_runs.folder, NO_WORSE.replace("0.001", "0.002")))
+    assert following.report.baseline_metrics["overall"] == pytest.approx(better.report.metrics["overall"], abs=1e-6)

@@ -30,7 +30,8 @@ def _values(row, name):
 
 def _ids_by_value(world, name):
     """Ids by falling frequency in the training split, as found in the transformed examples; and the frequencies."""
-    ids, counts = {}, collections.Counter()
+    ids: dict[str, int] = {}
+    counts: collections.Counter[str] = collections.Counter()
     for row, transformed in zip(world.rows["train"], np.asarray(world.transformed["train"][name]), strict=True):
         for value, id_ in zip(_values(row, name), np.atleast_1d(transformed), strict=False):
             assert ids.setdefault(value, id_) == id_
@@ -96,7 +97,9 @@ def test_gaps_of_the_history_are_logarithms_of_seconds(world):
 
 def _raw_numbers(rows):
     """Values of the continuous features by name, NaN where there is no number."""
-    numbers = {name: [] for name in ("age", "minutes", "release_year", "log_gap", "log_seen_count")}
+    numbers: dict[str, list[float]] = {
+        name: [] for name in ("age", "minutes", "release_year", "log_gap", "log_seen_count")
+    }
     for row in rows:
         for name in ("age", "minutes", "release_year"):
             numbers[name].append(row.get(name, [np.nan])[0])
@@ -127,8 +130,9 @@ def test_continuous_features_become_z_scores_flags_and_buckets(world):
 
 
 def test_feedback_of_the_history_becomes_buckets(world):
-    found = {}
-    for row, buckets in zip(world.rows["train"], world.transformed["train"]["history_rating_bucket"].numpy(), strict=True):
+    found: dict[float, int] = {}
+    all_buckets = world.transformed["train"]["history_rating_bucket"].numpy()
+    for row, buckets in zip(world.rows["train"], all_buckets, strict=True):
         past = row.get("history_rating", [])[-HISTORY_LENGTH:]
         assert (buckets[len(past) :] == 0).all()
         for rating, bucket in zip(past, buckets, strict=False):
