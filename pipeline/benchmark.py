@@ -31,7 +31,7 @@ class Measurement:
     Attributes:
       seconds: wall-clock time from start to exit.
       cpu_seconds: time on all processors.
-      peak_mebibytes: largest resident memory of the process.
+      peak_mebibytes: largest resident memory of the process; at least that of who measures it.
     """
 
     seconds: float

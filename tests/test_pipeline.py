@@ -34,7 +34,8 @@ def test_the_readme_draws_the_dag_as_it_is(edges: set[tuple[str, str]]) -> None:
 
 
 def test_nothing_that_learns_starts_before_the_gate(edges: set[tuple[str, str]]) -> None:
-    downstream, frontier = set(), {"AnomalyGate"}
+    downstream: set[str] = set()
+    frontier = {"AnomalyGate"}
     while frontier:
         frontier = {after for before, after in edges if before in frontier} - downstream
         downstream |= frontier

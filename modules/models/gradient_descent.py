@@ -34,15 +34,18 @@ class RefreshableScorer(Protocol):
 
 
 class GradientDescentConfig(RecommenderConfig):
-    """Settings of every family that is trained by gradient descent."""
+    """Settings of every family that is trained by gradient descent.
 
-    batch_size: int = Field(default=1024, ge=2)
+    The defaults were chosen on the validation split of MovieLens-100K.
+    """
+
+    batch_size: int = Field(default=512, ge=2)
     """Examples per step."""
-    learning_rate: float = Field(default=3e-3, gt=0)
+    learning_rate: float = Field(default=4e-3, gt=0)
     """Peak of AdamW's learning rate, reached after a short warm-up and followed by a cosine decay."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's decoupled weight decay."""
-    max_epochs: int = Field(default=6, ge=1)
+    max_epochs: int = Field(default=4, ge=1)
     """Passes over the training split at most; also the length of the learning-rate schedule."""
     patience: int = Field(default=2, ge=1)
     """Passes without a better full-catalogue NDCG@10 on validation after which training stops."""

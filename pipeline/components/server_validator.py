@@ -67,6 +67,8 @@ class ServerValidatorExecutor(base_executor.BaseExecutor):
     ) -> None:
         """Blesses the model, or says in the custom property `reason` why not. A bad model does not raise.
 
+        The log has the whole reason; the property its first line, without the graph traces that TensorFlow adds.
+
         Raises:
           ValueError: if the examples have no such split, or no record in it.
         """
@@ -87,7 +89,7 @@ class ServerValidatorExecutor(base_executor.BaseExecutor):
             logging.info("The model at %s is blessed: it answered %d examples well.", model.uri, len(examples))
         io_utils.write_string_file(os.path.join(blessing.uri, _NOT_BLESSED_FILE if reason else _BLESSED_FILE), "")
         blessing.set_int_custom_property(BLESSED_PROPERTY, 0 if reason else 1)
-        blessing.set_string_custom_property(REASON_PROPERTY, reason)
+        blessing.set_string_custom_property(REASON_PROPERTY, reason.split("\n")[0].split(" [[{{")[0])
 
 
 class ServerValidator(base_component.BaseComponent):
