@@ -9,13 +9,16 @@ import tensorflow as tf
 from modules.model_inputs import Form, ModelInput
 
 _EMBEDDING_STDDEV = 0.05
-_LONGEST_LOG_GAP = 23  # log1p of 300 years in seconds
+_GAP_BUCKETS = 24  # the last one begins at log1p of 300 years in seconds
 
 
 def embedding(size: int, dimension: int, name: str) -> tf.keras.layers.Embedding:
     """Returns an embedding table with small initial values."""
-    initializer = tf.keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
-    return tf.keras.layers.Embedding(size, dimension, embeddings_initializer=initializer, name=name)
+    return tf.keras.layers.Embedding(size, dimension, embeddings_initializer=_small_values(), name=name)
+
+
+def _small_values() -> tf.keras.initializers.Initializer:
+    return tf.keras.initializers.RandomNormal(stddev=_EMBEDDING_STDDEV)
 
 
 class FeatureEncoder(tf.keras.layers.Layer):
@@ -59,15 +62,17 @@ class FeatureEncoder(tf.keras.layers.Layer):
 class HistoryAttention(tf.keras.layers.Layer):
     """Summarises a history by what the query asks of it.
 
-    Multi-head attention of one query q over the events e_j, whose logits fall with the age of an event: by a learned
-    multiple of log(1 + distance) in events and, when gaps are given, of log(1 + seconds).
+    An event is its title's vector plus those of its feedback and of the time since: e_j = x_j + f_j + g_j. Multi-head
+    attention of one query q over the events, whose logits fall with the age of an event: by a learned multiple of
+    log(1 + distance) in events and, when gaps are given, of log(1 + seconds).
 
         a_j = softmax_j( (K q) . e_j / sqrt(d) - p log(1 + distance_j) - t log(1 + gap_j) ),   p, t >= 0
         summary = V sum_j a_j e_j
 
-    As there is one query only, K and V are applied to it and to the sum instead of to each event, which gives the same
-    and takes a fiftieth of the work. Beside the attention's summary go the last event and an exponentially decayed
-    mean: they carry the sequential effect, which attention alone is slow to learn.
+    All of it is linear in the events, so K and V are applied to the query and to the sum, and f and g enter through
+    their few buckets: no vector of an event is ever formed, which makes up most of the speed. Beside the attention's
+    summary go the last event and an exponentially decayed mean: they carry the sequential effect, which attention
+    alone is slow to learn.
 
     Args:
       dimension: length of the vectors.
@@ -80,9 +85,9 @@ class HistoryAttention(tf.keras.layers.Layer):
     def __init__(self, dimension: int, heads: int, feedback_size: int, use_gaps: bool, dropout: float, name: str):
         super().__init__(name=name)
         self._dimension, self._heads = dimension, heads
-        self._feedback = embedding(feedback_size, dimension, f"{name}_feedback") if feedback_size else None
-        self._gaps = embedding(_LONGEST_LOG_GAP + 1, dimension, f"{name}_gaps") if use_gaps else None
-        self._event_norm = tf.keras.layers.LayerNormalization(name=f"{name}_event_norm")
+        self._feedback_size, self._use_gaps = feedback_size, use_gaps
+        buckets = feedback_size + (_GAP_BUCKETS if use_gaps else 0)
+        self._marks = self.add_weight(name=f"{name}_marks", shape=(buckets, dimension), initializer=_small_values())
         self._query_norm = tf.keras.layers.LayerNormalization(name=f"{name}_query_norm")
         self._dropout = tf.keras.layers.Dropout(dropout)
         self._query = tf.keras.layers.Dense(heads * dimension, name=f"{name}_query")
@@ -115,29 +120,39 @@ class HistoryAttention(tf.keras.layers.Layer):
           log_gaps: log(1 + seconds since), float32 `[batch, length]`, or None.
           training: whether dropout applies.
         """
-        events = items
-        if self._feedback is not None and feedback is not None:
-            events += self._feedback(feedback)
-        if self._gaps is not None and log_gaps is not None:
-            events += self._gaps(tf.cast(tf.clip_by_value(log_gaps, 0.0, float(_LONGEST_LOG_GAP)), tf.int64))
-        events = self._event_norm(events)
-
         mask = tf.cast(present, tf.float32)
         count = tf.reduce_sum(mask, axis=1)
         positions = tf.range(tf.shape(items)[1], dtype=tf.float32)
         distance = tf.maximum(count[:, tf.newaxis] - 1.0 - positions[tf.newaxis], 0.0)
+        marks = self._mark_events(feedback, log_gaps)
 
         asked = tf.reshape(self._query(self._query_norm(query)), [-1, self._heads, self._dimension])
-        logits = tf.matmul(asked, events, transpose_b=True) / self._dimension**0.5
+        logits = tf.matmul(asked, items, transpose_b=True)
+        if marks is not None:
+            logits += tf.matmul(tf.matmul(asked, self._marks, transpose_b=True), marks, transpose_b=True)
+        logits /= self._dimension**0.5
         logits -= tf.nn.softplus(self._distance_decay)[:, tf.newaxis] * tf.math.log1p(distance)[:, tf.newaxis]
         if self._gap_decay is not None and log_gaps is not None:
             logits -= 0.3 * tf.nn.softplus(self._gap_decay)[:, tf.newaxis] * log_gaps[:, tf.newaxis]
         weights = tf.nn.softmax(tf.where(present[:, tf.newaxis], logits, -1e9)) * mask[:, tf.newaxis]
-        attended = tf.reshape(tf.matmul(weights, events), [-1, self._heads * self._dimension])
 
         last = tf.cast(tf.equal(distance, 0.0), tf.float32) * mask
         decayed = tf.exp(-tf.nn.softplus(self._mean_decay) * distance) * mask
         decayed = tf.math.divide_no_nan(decayed, tf.reduce_sum(decayed, axis=1, keepdims=True))
-        recent = tf.reshape(tf.matmul(tf.stack([last, decayed], axis=1), items), [-1, 2 * self._dimension])
-        attended, recent = self._dropout(attended, training=training), self._dropout(recent, training=training)
+        sums = tf.matmul(tf.concat([weights, tf.stack([last, decayed], axis=1)], axis=1), items)
+        attended, recent = tf.split(sums, [self._heads, 2], axis=1)
+        if marks is not None:
+            attended += tf.matmul(tf.matmul(weights, marks), self._marks)
+        attended = self._dropout(tf.reshape(attended, [-1, self._heads * self._dimension]), training=training)
+        recent = self._dropout(tf.reshape(recent, [-1, 2 * self._dimension]), training=training)
         return self._value(attended) + self._recent(recent)
+
+    def _mark_events(self, feedback: tf.Tensor | None, log_gaps: tf.Tensor | None) -> tf.Tensor | None:
+        """Returns which buckets each event falls into, float32 `[batch, length, buckets]`, one-hot by kind."""
+        marks = []
+        if self._feedback_size and feedback is not None:
+            marks.append(tf.one_hot(feedback, self._feedback_size))
+        if self._use_gaps and log_gaps is not None:
+            last_bucket = float(_GAP_BUCKETS - 1)
+            marks.append(tf.one_hot(tf.cast(tf.clip_by_value(log_gaps, 0.0, last_bucket), tf.int64), _GAP_BUCKETS))
+        return tf.concat(marks, axis=-1) if marks else None

@@ -91,8 +91,11 @@ def fit_with_early_stopping(
         warmup_target=config.learning_rate,
         warmup_steps=warm_up_steps,
     )
-    model.compile(tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM))
     batches = data.batches(TRAIN, config.batch_size, shuffle_seed=context.seed)
+    model.compile(tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM))
+    # With the optimizer's variables there, the step is traced once; without AutoGraph, in a third of the time.
+    model.optimizer.build(model.trainable_variables)
+    train_step = tf.function(model.train_step, [batches.element_spec], autograph=False)
     validator = Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size)
     writer = tf.summary.create_file_writer(os.path.join(context.log_directory, "train"))
 
@@ -100,12 +103,12 @@ def fit_with_early_stopping(
     best_ndcg, best_epoch, best_weights = -1.0, 0, model.get_weights()
     for epoch in range(1, config.max_epochs + 1):
         started = time.monotonic()
-        loss = model.fit(batches, epochs=1, steps_per_epoch=steps, verbose=0).history["loss"][-1]
+        loss = float(np.mean([train_step(batch)["loss"].numpy() for batch in batches]))
         if not np.isfinite(loss):
             raise ValueError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
         scorer.refresh()
         ndcg = validator.ndcg()
-        reports.append(EpochReport(epoch, {"loss": float(loss), "validation_ndcg@10": ndcg}))
+        reports.append(EpochReport(epoch, {"loss": loss, "validation_ndcg@10": ndcg}))
         with writer.as_default(step=epoch):
             for name, value in reports[-1].metrics.items():
                 # Not tf.summary.scalar, which needs the TensorBoard package: TensorFlow no longer brings it.

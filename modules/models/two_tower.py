@@ -160,6 +160,8 @@ class TwoTowerModel(tfrs.Model):
         self._item_features = _features_by_vocabulary_id(catalogue, inputs)
         self.item_tower = ItemTower(config, inputs, popularity)
         self.query_tower = QueryTower(config, inputs)
+        # A title is recommended by its vector, but watched by the normalised one.
+        self._history_norm = tf.keras.layers.LayerNormalization(name="history_norm")
 
     def compute_loss(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Returns the in-batch softmax loss of a batch of transformed examples."""
@@ -168,7 +170,7 @@ class TwoTowerModel(tfrs.Model):
         ids, positions = tf.unique(tf.concat([targets, tf.reshape(history, [-1])], axis=0))
         vectors, biases = self.item_tower(ids, self._features_of(ids), training=training)
         target_positions, history_positions = tf.split(positions, [tf.size(targets), tf.size(history)])
-        history_vectors = tf.gather(vectors, tf.reshape(history_positions, tf.shape(history)))
+        history_vectors = tf.gather(self._history_norm(vectors), tf.reshape(history_positions, tf.shape(history)))
         queries = self.query_tower(features, history_vectors, training=training)
         candidates = tf.gather(vectors, target_positions)
         logits = self._scores(queries, candidates) + tf.gather(biases, target_positions)
@@ -194,10 +196,10 @@ class TwoTowerModel(tfrs.Model):
         """
         return self._scores(self.query_tower(query, history, training=False), item_vectors) + item_biases
 
-    def item_vectors_by_vocabulary_id(self) -> tf.Tensor:
-        """Returns the vectors of all ids, float32 `[item_vocabulary_size, dimension]`."""
+    def history_vectors(self) -> tf.Tensor:
+        """Returns what a history's titles enter as, by their id: float32 `[item_vocabulary_size, dimension]`."""
         ids = tf.range(self._inputs.item_vocabulary_size, dtype=tf.int64)
-        return self.item_tower(ids, self._features_of(ids), training=False)[0]
+        return self._history_norm(self.item_tower(ids, self._features_of(ids), training=False)[0])
 
     def _features_of(self, ids: tf.Tensor) -> dict[str, tf.Tensor]:
         return {name: tf.gather(values, ids) for name, values in self._item_features.items()}
@@ -225,16 +227,14 @@ class TwoTowerScorer(Scorer):
         vectors, biases = self._catalogue_side()
         self._item_vectors = tf.Variable(vectors, trainable=False, name="item_vectors")
         self._item_biases = tf.Variable(biases, trainable=False, name="item_biases")
-        self._history_vectors = tf.Variable(
-            model.item_vectors_by_vocabulary_id(), trainable=False, name="history_vectors"
-        )
+        self._history_vectors = tf.Variable(model.history_vectors(), trainable=False, name="history_vectors")
 
     def refresh(self) -> None:
         """Recomputes the item side after the model's weights changed."""
         vectors, biases = self._catalogue_side()
         self._item_vectors.assign(vectors)
         self._item_biases.assign(biases)
-        self._history_vectors.assign(self._model.item_vectors_by_vocabulary_id())
+        self._history_vectors.assign(self._model.history_vectors())
 
     def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns u(x) . v(i) / sqrt(d) + b(i): float32 `[batch, num_items]`."""

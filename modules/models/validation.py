@@ -40,7 +40,7 @@ class Validator:
         self._batches = data.batches(VALIDATION, _BATCH_SIZE)
         rows = tf.constant(catalogue.row_of_vocabulary_id(vocabulary_size))
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(input_signature=[self._batches.element_spec], autograph=False)
         def gains(batch: dict[str, tf.Tensor]) -> tf.Tensor:
             seen = tf.RaggedTensor.from_sparse(batch[SEEN_ITEM_IDS])
             excluded = ranking.rows_mask(seen.with_values(tf.gather(rows, seen.values)), catalogue.size)
