@@ -5,10 +5,12 @@ from setuptools import find_packages, setup
 # Two TFX lines are supported: 1.16 (Python 3.10) and 1.21 (Python 3.11 to 3.13). The ranges span both;
 # constraints/ holds the exact versions of each.
 REQUIREMENTS = [
+    "absl-py>=1.4",
     "apache-beam[gcp]>=2.60,<3",
     "dill>=0.3.1",  # tfx-bsl imports it without declaring it
     "grpcio>=1.48,<2",
     "ml-metadata>=1.16,<1.22",
+    "ml-dtypes>=0.3",
     "numpy>=1.26,<3",
     "pip>=23",  # `marquee data` downloads with it
     "protobuf>=3.20.3,<7",

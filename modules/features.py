@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from modules.derived_names import derived_names
+
 USER_ID = "user_id"
 ITEM_ID = "item_id"
 TIMESTAMP = "timestamp"
@@ -63,6 +65,7 @@ _REQUIRED_TYPES: dict[Role | Kind, tuple[int, ...]] = {
     Kind.CONTINUOUS: _NUMBERS,
     Kind.TEXT: (schema_pb2.BYTES,),
 }
+_HISTORY_NAMES = {Role.ITEM_ID: HISTORY_ITEM_IDS, Role.TIMESTAMP: HISTORY_TIMESTAMPS, Role.SEEN: SEEN_ITEM_IDS}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +100,8 @@ class ColumnTable:
         """Reads the tags of a schema.
 
         Raises:
-          SchemaError: naming the feature, the tags received and what was expected.
+          SchemaError: naming the feature, what was received and what was expected: of tags that contradict each other
+            or the types, of keys or histories that are missing, of names that stand for something derived.
         """
         columns = tuple(_read_column(feature) for feature in schema.feature)
         table = cls(columns)
@@ -115,6 +119,8 @@ class ColumnTable:
             names = [column.name for column in table.with_role(role)]
             if len(names) != 1:
                 raise SchemaError(f"exactly one feature must be tagged {role.value!r}; received {names}")
+        table._require_histories()
+        table._require_free_names()
         return table
 
     def with_role(self, *roles: Role) -> tuple[Column, ...]:
@@ -138,6 +144,27 @@ class ColumnTable:
     def catalogue_columns(self) -> tuple[Column, ...]:
         """Columns of one catalogue entry."""
         return self.with_role(Role.ITEM_ID, Role.ITEM)
+
+    def _require_histories(self) -> None:
+        """Makes sure that histories have the names that ingestion and requests write them under."""
+        for column in self.with_role(Role.HISTORY, Role.SEEN):
+            expected = _HISTORY_NAMES.get(column.history_of or column.role, column.name)
+            if column.name != expected:
+                tags = [column.role.value, *([column.history_of.value] if column.history_of else [])]
+                raise SchemaError(f"feature {column.name!r}: what is tagged {tags} must be named {expected!r}")
+        for role, name in ((Role.HISTORY, HISTORY_ITEM_IDS), (Role.SEEN, SEEN_ITEM_IDS)):
+            if name not in self.names(role):
+                raise SchemaError(
+                    f"a feature {name!r} must be tagged {role.value!r}, or what was seen would be recommended again; "
+                    f"received {list(self.names(role))}"
+                )
+
+    def _require_free_names(self) -> None:
+        continuous = [column.name for column in self.columns if column.kind is Kind.CONTINUOUS]
+        feedback = [column.name for column in self.columns if column.history_of is Role.LABEL]
+        taken = derived_names(continuous, feedback)
+        if clashes := [column.name for column in self.columns if column.name in taken]:
+            raise SchemaError(f"the features {clashes} must have other names: these stand for what is derived")
 
 
 def parse_schema(text: str, source: str = "schema") -> schema_pb2.Schema:
@@ -177,6 +204,8 @@ def catalogue_schema(schema: schema_pb2.Schema) -> schema_pb2.Schema:
 
 
 def _read_column(feature: schema_pb2.Feature) -> Column:
+    if feature.HasField("shape"):
+        raise SchemaError(f"feature {feature.name!r}: received a shape; expected a value_count: all are read as sparse")
     tags = list(feature.annotation.tag)
     roles = [role for role in Role if role.value in tags]
     kinds = [kind for kind in Kind if kind.value in tags]

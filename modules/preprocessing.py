@@ -26,31 +26,25 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from modules import features
+from modules.derived_names import (
+    CYCLES,
+    DAY,
+    HISTORY_LOG_GAPS,
+    HOUR,
+    LOG_GAP,
+    LOG_SEEN_COUNT,
+    WEEKDAY,
+    bucket_name,
+    missing_name,
+)
 from modules.features import Column, ColumnTable, Kind, Role
 
-HOUR = "hour"
-WEEKDAY = "weekday"
-DAY = "day"
-LOG_GAP = "log_gap"
-HISTORY_LOG_GAPS = "history_log_gaps"
-LOG_SEEN_COUNT = "log_seen_count"
-CYCLES = {HOUR: 24, WEEKDAY: 7}
 DEFAULT_HISTORY_LENGTH = 50
 DEFAULT_MULTI_HOT_VALUES = 16
 
 _SECONDS_PER_DAY = 86_400
 # 1 January 1970 was a Thursday; weekday 0 is Monday.
 _EPOCH_WEEKDAY = 3
-
-
-def bucket_name(name: str) -> str:
-    """Returns the name of the quantile bucket of a continuous feature."""
-    return f"{name}_bucket"
-
-
-def missing_name(name: str) -> str:
-    """Returns the name of the flag that is 1 where a continuous feature has no value."""
-    return f"{name}_missing"
 
 
 def history_length(schema: Any) -> int:
@@ -138,7 +132,11 @@ class _ColumnTransformer:
                 raw = self._inputs[seen.name]
                 ids = self._ids(raw.values, item_column.name)
                 outputs[seen.name] = tf.SparseTensor(raw.indices, ids, raw.dense_shape)
-                count = tf.math.log1p(tf.cast(_ragged(raw).row_lengths(), tf.float32))
+                lengths = _ragged(raw).row_lengths()
+                if items is not None and items.name in self._inputs:
+                    # Requests may send a history and nothing else: its titles are seen ones, too.
+                    lengths = tf.maximum(lengths, _ragged(self._inputs[items.name]).row_lengths())
+                count = tf.math.log1p(tf.cast(lengths, tf.float32))
                 outputs.update(self._continuous(LOG_SEEN_COUNT, _sparse_where(tf.ones_like(count, tf.bool), count)))
         return outputs
 

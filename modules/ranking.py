@@ -33,7 +33,7 @@ def mean_rank(scores: tf.Tensor, excluded: tf.Tensor, target_rows: tf.Tensor) ->
       target_rows: int64 `[batch]`, -1 when the target is not in the catalogue.
 
     Returns:
-      float32 `[batch]`, from 1; infinite when the target is not a candidate.
+      float32 `[batch]`, from 1; infinite when the target is not a candidate or its score is no number.
     """
     rows = tf.maximum(target_rows, 0)
     own = tf.gather(scores, rows, batch_dims=1)[:, tf.newaxis]
@@ -41,6 +41,7 @@ def mean_rank(scores: tf.Tensor, excluded: tf.Tensor, target_rows: tf.Tensor) ->
     better = tf.reduce_sum(tf.cast(candidate & (scores > own), tf.float32), axis=1)
     equal = tf.reduce_sum(tf.cast(candidate & tf.equal(scores, own), tf.float32), axis=1)
     possible = (target_rows >= 0) & tf.logical_not(tf.gather(excluded, rows, batch_dims=1))
+    possible &= tf.logical_not(tf.math.is_nan(own[:, 0]))
     return tf.where(possible, 1.0 + better + (equal - 1.0) / 2.0, float("inf"))
 
 

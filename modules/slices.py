@@ -8,11 +8,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 
+from modules.derived_names import HOUR, TITLE_POPULARITY, USER_ACTIVITY, band_name
 from modules.features import Column, ColumnTable, Role
-
-USER_ACTIVITY = "user_activity"
-TITLE_POPULARITY = "title_popularity"
-HOUR = "hour"
 
 ACTIVITY_BOUNDARIES = (20, 100)
 ACTIVITY_LABELS = ("new", "1-19", "20-99", "100+")
@@ -21,11 +18,6 @@ POPULARITY_SHARES = (0.5, 0.8)
 POPULARITY_LABELS = ("new", "tail", "middle", "head")
 HOUR_LABELS = ("00-05", "06-11", "12-17", "18-23")
 MISSING = "missing"
-
-
-def band_name(column: str) -> str:
-    """Returns the name of the derived slice over bands of a numeric column."""
-    return f"{column}_band"
 
 
 def band_labels(boundaries: Sequence[float]) -> tuple[str, ...]:

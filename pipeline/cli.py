@@ -13,10 +13,19 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from modules.features import SchemaError
 from pipeline import serving_cli
+from pipeline.components.source_storage import DataQualityError, find_latest_span
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.datasets.cli import data_app
-from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail, load_config_or_fail
+from pipeline.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    SetOption,
+    fail,
+    load_config_or_fail,
+    load_schema_or_fail,
+)
 from pipeline.schema_cli import schema_app
 
 app = typer.Typer(
@@ -50,32 +59,33 @@ def run(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> Non
     settings = load_config_or_fail(config, overrides)
     _require_local_workspace(settings)
     _require_data(settings)
+    load_schema_or_fail(settings)
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     log = Path(settings.log_directory) / f"run-{started}.log"
     console = Console()
     with terminal.log_to_file(log):
         console.print(f"[bold]{settings.name}[/bold]: model {settings.model.family}, data {settings.data.directory}")
-        code = _run_and_summarise(settings, console, log)
+        code = _run_and_summarise(settings, console, log, [config, *overrides])
     raise typer.Exit(code)
 
 
-def _run_and_summarise(settings: PipelineConfig, console: Console, log: Path) -> int:
-    from pipeline import local, run_summary, runs
+def _run_and_summarise(settings: PipelineConfig, console: Console, log: Path, arguments: list[str]) -> int:
+    from pipeline import local, next_steps, run_summary, runs
 
+    run_id, failed = None, False
     try:
         local.run_locally(settings, console)
-    except (local.PipelineFailedError, local.WorkspaceBusyError, ConfigError) as error:
-        console.print(f"\n[red]The run failed:[/red] {escape(str(error))}", highlight=False)
-        console.print(f"The whole story is in {log}", highlight=False)
-        return 1
-    report = runs.RunStore(settings.metadata_path).report()
+    except (local.PipelineFailedError, local.WorkspaceBusyError, ConfigError, SchemaError) as error:
+        run_id, failed = getattr(error, "run_id", None), True
+        if run_id is None:  # There is nothing in ML Metadata to tell of.
+            console.print(f"\n[red]The run failed:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
+            console.print(f"The whole story is in {log}", highlight=False, soft_wrap=True)
+            return 1
+    report = runs.RunStore(settings.metadata_path).report(run_id)
     run_summary.print_summary(report, console)
-    console.print(f"Log: {log}", highlight=False)
-    if report.pushed is not None:
-        console.print("\nNext:", highlight=False)
-        for command in ("marquee serve &", "marquee recommend --user 196", "marquee status --json"):
-            console.print(f"  .venv/bin/{command}", highlight=False)
-    return 0
+    console.print(f"{'The whole story is in' if failed else 'Log:'} {log}", highlight=False, soft_wrap=True)
+    run_summary.print_next_steps(next_steps.next_steps(report, settings, *arguments), console)
+    return int(failed)
 
 
 @app.command(epilog="Example: marquee status --json | jq '.metrics.overall[\"ndcg@10\"]'")
@@ -86,7 +96,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole report as JSON.")] = False,
 ) -> None:
     """Tell of a run, from ML Metadata."""
-    from pipeline import run_summary, runs
+    from pipeline import next_steps, run_summary, runs
 
     settings = load_config_or_fail(config, overrides)
     try:
@@ -96,7 +106,9 @@ def status(
     if as_json:
         print(report.model_dump_json(indent=2))
     else:
-        run_summary.print_summary(report, Console())
+        console = Console()
+        run_summary.print_summary(report, console)
+        run_summary.print_next_steps(next_steps.next_steps(report, settings, config, *overrides), console)
 
 
 @app.command(epilog="Example: marquee bench --config movielens-100k")
@@ -127,18 +139,22 @@ def compile_(
     from pipeline import terminal
 
     settings = load_config_or_fail(config, overrides)
+    load_schema_or_fail(settings)
     # The workspace may be remote; the log of compiling is of this machine.
-    log = Path(tempfile.gettempdir()) / "marquee-compile.log"
+    descriptor, name = tempfile.mkstemp(prefix="marquee-compile-", suffix=".log")
+    os.close(descriptor)
+    log = Path(name)
     reason: str | None = None
     with terminal.log_to_file(log):
         from pipeline.kubeflow_runner import KubeflowMissingError, compile_pipeline
 
         try:
             compile_pipeline(settings, output, image)
-        except (ConfigError, KubeflowMissingError) as error:
+        except (ConfigError, SchemaError, KubeflowMissingError) as error:
             reason = str(error)
     if reason is not None:
-        raise fail(f"not compiled: {reason}")
+        raise fail(f"not compiled: {reason}\nThe whole story is in {log}")
+    log.unlink()
     print(f"Wrote {output}")
 
 
@@ -148,8 +164,13 @@ def _require_local_workspace(settings: PipelineConfig) -> None:
 
 
 def _require_data(settings: PipelineConfig) -> None:
-    directory = settings.data.directory.split("{", 1)[0]
-    if "://" not in directory and not Path(directory).is_dir():
+    if "://" in settings.data.directory:
+        return
+    try:
+        directory = find_latest_span(settings.data.directory)
+    except DataQualityError as error:
+        raise fail(str(error)) from error
+    if not Path(directory).is_dir():
         raise fail(
             f"data.directory: no such folder {settings.data.directory!r}; "
             f"`marquee data movielens-100k` and `marquee data synthetic` make one, your own data go anywhere"

@@ -24,7 +24,7 @@ from pipeline.components.column_values import (
 from pipeline.components.source_files import Record, find_files, read_records
 from pipeline.components.source_storage import DataQualityError, find_latest_span
 from pipeline.components.source_tables import ColumnSet
-from pipeline.config import DataConfig, TableConfig
+from pipeline.data_config import DataConfig, TableConfig
 
 MOST_DISTINCT_VALUES = 1000
 """Distinct values that are kept of a column; more make its cardinality high."""

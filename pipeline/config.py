@@ -6,154 +6,31 @@ imports neither TensorFlow nor TFX, so that commands which only look something u
 
 from __future__ import annotations
 
-import datetime
+import itertools
 import json
+import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from modules import features
+from pipeline.data_config import DataConfig, Section
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 SCHEMA_DIRECTORY = Path(__file__).parent.parent / "schemas"
 
 FeatureGroup = Literal["ids", "user", "item", "context", "time"]
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class ConfigError(ValueError):
     """A configuration file or override that cannot be used. The message names every offending field."""
 
 
-class _Section(BaseModel):
-    """Base of every section: unknown fields are refused, nothing mutates."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class ColumnConfig(_Section):
-    """Where one feature comes from in a source table."""
-
-    source: str
-    """Name of the column in the file (or of the feature, for TFRecord)."""
-    type: Literal["int", "float", "string"] | None = None
-    """Type to parse to; values that do not parse make the row malformed. Unset: inferred from the whole column."""
-    separator: str | None = Field(default=None, min_length=1)
-    """Splits the cell into several values, e.g. `|` for genres. Unset: one value."""
-
-
-class TableConfig(_Section):
-    """One source table: files of one format and the columns to take from them."""
-
-    pattern: str
-    """Glob of the table's files, relative to `data.directory`, e.g. `interactions.tsv` or `interactions-*.parquet`."""
-    format: Literal["csv", "tsv", "parquet", "tfrecord"]
-    """File format. CSV and TSV need a header line and UTF-8; `.gz` files are decompressed."""
-    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
-    """Field separator of a CSV or TSV file. Unset: a comma or a tab."""
-    columns: dict[str, ColumnConfig]
-    """Feature name (as in the schema) to source column. A bare string is short for `{source: string}`."""
-
-    @pydantic.field_validator("columns", mode="before")
-    @classmethod
-    def _expand_short_form(cls, columns: Any) -> Any:
-        if isinstance(columns, Mapping):
-            return {name: {"source": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
-        return columns
-
-    @property
-    def field_delimiter(self) -> str:
-        """The delimiter in force."""
-        return self.delimiter or ("\t" if self.format == "tsv" else ",")
-
-
-class SplitConfig(_Section):
-    """Global temporal split: shares of the events, in order of time."""
-
-    train: Share = 0.8
-    """Share of the events, the earliest ones, that models are fitted on."""
-    validation: Share = 0.1
-    """Share of the events, the next ones, that settings and early stopping are decided on. The rest is the test."""
-
-    @pydantic.model_validator(mode="after")
-    def _leave_a_test_split(self) -> SplitConfig:
-        if not 0 < self.train < self.train + self.validation < 1:
-            raise ValueError(
-                "train and validation must be above 0 and leave a share for the test split; "
-                f"received {self.train} + {self.validation}"
-            )
-        return self
-
-
-class DataConfig(_Section):
-    """The three source tables and how interactions become examples."""
-
-    directory: str
-    """Folder of the source files. May contain `{SPAN}`, e.g. `data/span-{SPAN}`: then the latest span is ingested."""
-    interactions: TableConfig
-    """The interaction log. Must map `user_id`, `item_id` and `timestamp`; the other columns are feedback or context."""
-    items: TableConfig
-    """The catalogue. Must map `item_id`."""
-    users: TableConfig | None = None
-    """User profiles. Must map `user_id`. Unset: users have no columns of their own."""
-    feedback: str | None = None
-    """Interaction column that holds the feedback (a rating, seconds watched); it is written to the history too."""
-    splits: SplitConfig = SplitConfig()
-    """Shares of the global temporal split."""
-    history_length: int = Field(default=50, ge=1, le=1000)
-    """Most recent strictly earlier interactions that are written to an example."""
-    timestamp_unit: Literal["seconds", "milliseconds"] = "seconds"
-    """Unit of the source timestamps; examples always carry seconds."""
-    earliest: datetime.date = datetime.date(1980, 1, 1)
-    """Events before this day (UTC) are rejected as malformed."""
-    latest: datetime.date = datetime.date(2100, 1, 1)
-    """Events on or after this day (UTC) are rejected as malformed."""
-    max_rejected_share: Share = 0.001
-    """Share of rejected rows, per table, above which ingestion fails."""
-
-    @pydantic.model_validator(mode="after")
-    def _require_key_columns(self) -> DataConfig:
-        required = {"interactions": ("user_id", "item_id", "timestamp"), "items": ("item_id",), "users": ("user_id",)}
-        for table_name, names in required.items():
-            table = getattr(self, table_name)
-            for name in names:
-                if table is not None and name not in table.columns:
-                    raise ValueError(f"{table_name}.columns must map {name!r}; received only {sorted(table.columns)}")
-        others = sorted(set(self.interactions.columns) - set(required["interactions"]))
-        if self.feedback is not None and self.feedback not in others:
-            raise ValueError(f"feedback must name one of interactions.columns {others}; received {self.feedback!r}")
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _name_features_once(self) -> DataConfig:
-        taken = {features.HISTORY_ITEM_IDS, features.HISTORY_TIMESTAMPS, features.SEEN_ITEM_IDS}
-        if self.feedback is not None:
-            taken.add(features.history_feature_name(self.feedback))
-        keys = {"interactions": None, "items": features.ITEM_ID, "users": features.USER_ID}
-        for table_name, key in keys.items():
-            table = getattr(self, table_name)
-            names = set(table.columns) - {key} if table is not None else set()
-            if taken & names:
-                raise ValueError(
-                    f"{table_name}.columns must use names that neither another table nor the history uses; "
-                    f"received {sorted(taken & names)}"
-                )
-            taken |= names
-        return self
-
-    @pydantic.model_validator(mode="after")
-    def _leave_some_days(self) -> DataConfig:
-        if self.earliest >= self.latest:
-            raise ValueError(f"earliest must be a day before latest; received {self.earliest} and {self.latest}")
-        return self
-
-
-class FeatureConfig(_Section):
+class FeatureConfig(Section):
     """What Transform computes and which of it the models see."""
 
     groups: tuple[FeatureGroup, ...] = ("ids", "user", "item", "context", "time")
@@ -168,23 +45,23 @@ class FeatureConfig(_Section):
     """Also compute statistics of the transformed data. Costs about as much as the transformation itself."""
 
 
-class ModelConfig(_Section):
+class ModelConfig(Section):
     """Which recommender to train."""
 
     family: str = "two_tower"
     """Name in `modules.models.registry`: `popularity` or `two_tower`."""
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = Field(default={})
     """Fields of that family's own config; checked against it before a run starts."""
     seed: int = 17
     """Seed of every source of randomness in training."""
 
 
-class ThresholdConfig(_Section):
+class ThresholdConfig(Section):
     """One rule that a model must satisfy to be blessed."""
 
     metric: str
     """Metric name, e.g. `ndcg@10`; `ndcg@10_lower` is the lower end of its 95 % interval, which asks for certainty."""
-    slice: dict[str, str] = {}
+    slice: dict[str, str] = Field(default={})
     """Feature values of the slice, e.g. `{gender: F}`. Empty: overall."""
     minimum: float | None = None
     """Lowest acceptable value."""
@@ -198,12 +75,12 @@ class ThresholdConfig(_Section):
         return self
 
 
-class EvaluationConfig(_Section):
+class EvaluationConfig(Section):
     """Metrics, slices and the gate."""
 
-    top_k: tuple[Annotated[int, Field(ge=1)], ...] = (1, 5, 10, 50, 100)
+    top_k: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(1, 5, 10, 50, 100), min_length=1)
     """Cut-offs of the ranking metrics."""
-    bands: dict[str, tuple[float, ...]] = {}
+    bands: dict[str, tuple[float, ...]] = Field(default={})
     """Ascending boundaries by numeric column; `age: [18, 25]` makes the derived slice `age_band`: <18, 18-24, 25+."""
     slices: tuple[tuple[str, ...], ...] = ()
     """Slices by raw or derived feature, e.g. `[gender]`, or a cross `[gender, age_band]`. Overall is always there."""
@@ -212,8 +89,20 @@ class EvaluationConfig(_Section):
     confidence_intervals: bool = True
     """Compute 95 % intervals by a jackknife over users, at little cost."""
 
+    @pydantic.field_validator("bands")
+    @classmethod
+    def _require_ascending_bands(cls, bands: dict[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+        for column, boundaries in bands.items():
+            rising = all(low < high for low, high in itertools.pairwise(boundaries))
+            if not (boundaries and rising and all(map(math.isfinite, boundaries))):
+                raise ValueError(
+                    f"the boundaries of {column!r} must be one or more finite numbers, each above the one before; "
+                    f"received {list(boundaries)}"
+                )
+        return bands
 
-class ServingConfig(_Section):
+
+class ServingConfig(Section):
     """Where validated models go and how they are served."""
 
     model_name: str = Field(default="recommender", pattern=r"^[A-Za-z0-9_.-]+$")
@@ -228,7 +117,7 @@ class ServingConfig(_Section):
     """Time a candidate has to load and answer."""
 
 
-class PipelineConfig(_Section):
+class PipelineConfig(Section):
     """Everything a run of the pipeline depends on."""
 
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
@@ -247,7 +136,7 @@ class PipelineConfig(_Section):
 
     @pydantic.model_validator(mode="after")
     def _lists_are_long_enough(self) -> PipelineConfig:
-        longest = max(self.evaluation.top_k, default=0)
+        longest = max(self.evaluation.top_k)
         if self.serving.top_k < longest:
             raise ValueError(
                 f"serving.top_k must be at least the largest evaluation.top_k, {longest}; received {self.serving.top_k}"

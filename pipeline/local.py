@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import logging
 import re
@@ -14,7 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from pipeline.config import PipelineConfig
-from pipeline.runs import NoRunError, RunStore
+from pipeline.run_records import record_failure, retire_undone_pushes
+from pipeline.runs import LOCK_FILE, NoRunError, RunStore
 from pipeline.terminal import PROJECT_LOGGER
 
 _IN_PROCESS_ARGUMENT = "--direct_running_mode=in_memory"
@@ -28,11 +30,21 @@ _WORKER_CODE_ARGUMENTS = (
 )
 SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 
+_LOCK_TRIES = 5
+_LOCK_PAUSE_SECONDS = 0.1
 _COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
 
 
 class PipelineFailedError(RuntimeError):
-    """A component failed. The message is its own, in plain words."""
+    """A component failed. The message is its own, in plain words.
+
+    Attributes:
+      run_id: the run in ML Metadata; None if it failed before it got there.
+    """
+
+    def __init__(self, message: str, run_id: str | None):
+        super().__init__(message)
+        self.run_id = run_id
 
 
 class WorkspaceBusyError(RuntimeError):
@@ -59,13 +71,34 @@ def run_locally(config: PipelineConfig, console: Console) -> None:
 
             pipeline = create_pipeline(_with_worker_code(config), metadata_path=config.metadata_path)
         console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
+        earlier_runs = _run_ids(config)
         with _progress(config, console) as progress:
+            # Only what another run, or somebody by hand, has undone: a push that stands is found in the cache.
+            retire_undone_pushes(config.metadata_path)
             try:
                 LocalDagRunner().run(pipeline)
             except Exception as error:
                 logging.getLogger(PROJECT_LOGGER).exception("The pipeline failed.")
                 progress.fail()
-                raise PipelineFailedError(plain_message(error)) from error
+                reason = plain_message(error)
+                run_id = next(iter(_run_ids(config)[len(earlier_runs) :]), None)
+                if run_id is not None:
+                    _note_failure(config, run_id, reason)
+                raise PipelineFailedError(reason, run_id) from error
+
+
+def _note_failure(config: PipelineConfig, run_id: str, reason: str) -> None:
+    try:
+        record_failure(config.metadata_path, run_id, reason)
+    except Exception:  # A full disk, say, which is why the run failed and is what must be told.
+        logging.getLogger(PROJECT_LOGGER).exception("The failure could not be noted in ML Metadata.")
+
+
+def _run_ids(config: PipelineConfig) -> list[str]:
+    try:
+        return RunStore(config.metadata_path).run_ids()
+    except NoRunError:
+        return []
 
 
 def _with_worker_code(config: PipelineConfig) -> PipelineConfig:
@@ -97,13 +130,18 @@ def plain_message(error: BaseException) -> str:
 def _exclusive(workspace: Path) -> Iterator[None]:
     """Holds the workspace's lock, which the system releases when the process ends, however it ends."""
     workspace.mkdir(parents=True, exist_ok=True)
-    with open(workspace / ".lock", "w", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise WorkspaceBusyError(
-                f"another run is using {workspace}; wait for it or choose another workspace"
-            ) from error
+    with open(workspace / LOCK_FILE, "a", encoding="utf-8") as lock:
+        for _ in range(_LOCK_TRIES):  # Who only asks whether a run is alive holds the lock for an instant.
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                time.sleep(_LOCK_PAUSE_SECONDS)
+        else:
+            raise WorkspaceBusyError(f"another run is using {workspace}; wait for it or choose another workspace")
+        lock.truncate(0)
+        lock.write(datetime.datetime.now().isoformat())
+        lock.flush()
         yield
 
 
@@ -119,6 +157,12 @@ class _ProgressHandler(logging.Handler):
         self._started = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._show(record)
+        except Exception:  # What only tells of a run must not end it.
+            self.handleError(record)
+
+    def _show(self, record: logging.LogRecord) -> None:
         if record.name.startswith(PROJECT_LOGGER):
             if record.levelno >= logging.INFO and record.exc_info is None:
                 self._console.print(f"      [dim]{escape(record.getMessage())}[/dim]", highlight=False)
@@ -140,9 +184,13 @@ class _ProgressHandler(logging.Handler):
 
     def fail(self) -> None:
         """Marks the running component as failed."""
-        self._status.stop()
+        self.stop()
         if self._current is not None:
             self._console.print(f"  [red]✗ {self._current:<24}   failed[/red]", highlight=False)
+
+    def stop(self) -> None:
+        """Takes the line of the running component off the terminal."""
+        self._status.stop()
 
     def _state(self, name: str) -> str | None:
         try:
@@ -167,3 +215,4 @@ def _progress(config: PipelineConfig, console: Console) -> Iterator[_ProgressHan
     finally:
         for logger in loggers:
             logger.removeHandler(handler)
+        handler.stop()

@@ -7,7 +7,9 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+from tensorflow_metadata.proto.v0 import schema_pb2
 
+from modules.features import ColumnTable, SchemaError, parse_schema
 from pipeline.config import ConfigError, PipelineConfig, load_config
 
 DEFAULT_CONFIG = "movielens-100k"
@@ -27,6 +29,18 @@ def load_config_or_fail(name: str, overrides: Iterable[str]) -> PipelineConfig:
         return load_config(name, overrides)
     except ConfigError as error:
         raise fail(str(error)) from error
+
+
+def load_schema_or_fail(settings: PipelineConfig) -> schema_pb2.Schema:
+    """Reads and checks the curated schema; what is wrong with it is told in one message."""
+    try:
+        schema = parse_schema(settings.read_schema_text(), settings.schema_file)
+        ColumnTable.from_schema(schema)
+    except ConfigError as error:
+        raise fail(str(error)) from error
+    except SchemaError as error:
+        raise fail(f"schema_file {settings.schema_file}: {error}") from error
+    return schema
 
 
 def fail(message: str) -> typer.Exit:

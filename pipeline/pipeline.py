@@ -18,6 +18,7 @@ from tfx.types import Channel
 from tfx.types.standard_artifacts import Model, ModelBlessing
 
 from modules.models.registry import create_recommender
+from pipeline.code_version import code_version
 from pipeline.components.anomaly_gate import AnomalyGate
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
 from pipeline.components.curated_schema import CuratedSchema
@@ -84,6 +85,7 @@ def create_pipeline(
         preprocessing_fn="modules.preprocessing.preprocessing_fn",
         custom_config={
             "schema_text": schema_text,
+            "code_version": code_version("preprocessing.py", "features.py"),
             **config.features.model_dump(include={"quantile_buckets", "text_tokens", "max_vocabulary_size"}),
         },
         splits_config=SplitsConfig(analyze=["train"], transform=["train", "eval"]),
@@ -101,6 +103,7 @@ def create_pipeline(
         schema=schema.outputs["schema"],
         run_fn="modules.trainer.run_fn",
         custom_config={
+            "code_version": code_version("."),
             "model": config.model.model_dump(mode="json"),
             "feature_groups": list(config.features.groups),
             "quantile_buckets": config.features.quantile_buckets,

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.runs import OVERALL, RunReport
+from pipeline.runs import OVERALL, PUSHER, RunReport
 
 _HEADLINE_METRICS = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
 _SLICE_METRIC = "ndcg@10"
-_STATE_STYLES = {"run": "green", "cached": "cyan", "failed": "red", "interrupted": "yellow"}
+_STATE_STYLES = {"run": "green", "cached": "cyan", "failed": "red", "running": "yellow", "interrupted": "yellow"}
 
 
 def print_summary(report: RunReport, console: Console) -> None:
@@ -20,8 +22,8 @@ def print_summary(report: RunReport, console: Console) -> None:
     console.print(_components_table(report))
     if report.data:
         console.print(_data_sentence(report), highlight=False)
-    if report.anomalies:
-        console.print(f"Anomalies: {report.anomalies}", highlight=False)
+    if report.anomalies and report.anomalies != report.failure:
+        console.print(f"Anomalies: {report.anomalies}", markup=False, highlight=False, soft_wrap=True)
     if report.training:
         console.print(_training_sentence(report), highlight=False)
     if report.metrics:
@@ -29,6 +31,15 @@ def print_summary(report: RunReport, console: Console) -> None:
         console.print(_metrics_table(report))
         console.print(_slices_table(report))
     _print_decision(report, console)
+    if report.failure is not None:
+        console.print(f"\n[red]The run failed:[/red] {escape(report.failure)}", highlight=False, soft_wrap=True)
+
+
+def print_next_steps(steps: Sequence[str], console: Console) -> None:
+    """Prints commands so that they can be copied: one a line, never wrapped."""
+    console.print("\nNext:", highlight=False)
+    for step in steps:
+        console.print(f"  {step}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _components_table(report: RunReport) -> Table:
@@ -131,10 +142,27 @@ def _print_decision(report: RunReport, console: Console) -> None:
             console.print("[green]Servable[/green]: a model server loaded it and answered real requests.")
         else:
             console.print(f"[red]Not servable[/red]: {escape(report.servable_reason or '')}", highlight=False)
-    if report.pushed is not None:
-        console.print(f"Pushed as version {report.pushed.version} to {report.pushed.destination}", highlight=False)
-    elif report.blessed is not None:
-        console.print("Nothing was pushed; what was served before is served still.")
+    sentence = _push_sentence(report)
+    if sentence:
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)
+
+
+def _push_sentence(report: RunReport) -> str | None:
+    """Tells where the model went, and what is there now if that is something else."""
+    served = report.served_version
+    if report.pushed is None:
+        if report.blessed is None:
+            return None
+        return "Nothing was pushed; " + (f"version {served} is served still." if served else "nothing is served yet.")
+    pushed = report.pushed
+    cached = PUSHER in report.components and report.components[PUSHER].state == "cached"
+    by_whom = " by an earlier run" if cached else ""
+    sentence = f"Pushed as version {pushed.version} to {pushed.destination}{by_whom}"
+    if served is None:
+        return f"{sentence}; that folder is gone, and nothing is served."
+    if served != pushed.version:
+        return f"{sentence}; version {served} is served instead."
+    return sentence
 
 
 def _signed(value: float) -> str:

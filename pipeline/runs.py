@@ -5,6 +5,8 @@ Reading needs neither TensorFlow nor TFX, so `marquee status` answers at once.
 
 from __future__ import annotations
 
+import datetime
+import fcntl
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,10 @@ from pydantic import BaseModel
 VERDICT_FILE = "verdict.json"
 TRAINING_REPORT = "training.json"
 OVERALL = "overall"
+FAILURE_PROPERTY = "failure"
+LOCK_FILE = ".lock"
+GATE = "AnomalyGate"
+PUSHER = "AtomicPusher"
 
 _STATES = metadata_store_pb2.Execution.State
 _STATE_NAMES = {
@@ -34,9 +40,9 @@ class ComponentReport(BaseModel):
     """One component of a run."""
 
     state: str
-    """`run`, `cached`, `failed` or `interrupted`."""
+    """`run`, `cached`, `failed`, `running` or `interrupted`."""
     seconds: float
-    """Wall-clock seconds, from the driver's start to publication."""
+    """Wall-clock seconds, from the driver's start to publication; 0 for one that never got so far."""
 
 
 class PushReport(BaseModel):
@@ -56,7 +62,9 @@ class RunReport(BaseModel):
     run_id: str
     """When the run started, in ISO 8601."""
     state: str
-    """`complete`, `failed` or `interrupted`."""
+    """`complete`, `failed`, `running` or `interrupted`."""
+    failure: str | None = None
+    """Why the run failed, in the words of the component that did."""
     components: dict[str, ComponentReport]
     """In order of execution."""
     total_seconds: float
@@ -64,7 +72,7 @@ class RunReport(BaseModel):
     data: dict[str, int | float | str] = {}
     """Counts of ingestion: rows, rejected rows, examples by split."""
     anomalies: str | None = None
-    """The anomaly gate's verdict."""
+    """The anomaly gate's verdict, also on data that it let not pass."""
     training: dict[str, Any] = {}
     """Model, learning curve and validation metric."""
     metrics: dict[str, dict[str, float]] = {}
@@ -84,7 +92,9 @@ class RunReport(BaseModel):
     servable_reason: str | None = None
     """Why it could not."""
     pushed: PushReport | None = None
-    """Where the model was pushed, if it was."""
+    """Where the model was pushed, if it was, by this run or by the earlier one whose push it found in the cache."""
+    served_version: str | None = None
+    """Latest version that is in the serving folder now, whichever run pushed it; None if there is none."""
 
 
 class RunStore:
@@ -94,7 +104,7 @@ class RunStore:
       metadata_path: the SQLite file.
 
     Raises:
-      NoRunError: if there is no such file.
+      NoRunError: if there is no such file, or nothing in it yet.
     """
 
     def __init__(self, metadata_path: str):
@@ -102,8 +112,12 @@ class RunStore:
             raise NoRunError(f"no run yet: there is no metadata at {metadata_path}; `marquee run` makes one")
         config = metadata_store_pb2.ConnectionConfig()
         config.sqlite.filename_uri = metadata_path
-        config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
-        self._store = ml_metadata.MetadataStore(config)
+        config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
+        try:
+            self._store = ml_metadata.MetadataStore(config)
+        except ml_metadata.errors.StatusError as error:
+            raise NoRunError(f"no run can be read from {metadata_path}: {error}") from error
+        self._lock_path = Path(metadata_path).parent / LOCK_FILE
 
     def run_ids(self) -> list[str]:
         """Returns all runs, the earliest first."""
@@ -111,7 +125,7 @@ class RunStore:
         return [context.name for context in sorted(contexts, key=lambda context: context.id)]
 
     def component_states(self, run_id: str) -> dict[str, ComponentReport]:
-        """Returns state and seconds by component, in order of execution."""
+        """Returns state and seconds by component, in order of execution. One that has not ended is `interrupted`."""
         return {
             name: ComponentReport(
                 state=_STATE_NAMES.get(execution.last_known_state, "failed"),
@@ -119,6 +133,19 @@ class RunStore:
             )
             for name, execution in self._executions(run_id).items()
         }
+
+    def is_running(self, run_id: str) -> bool:
+        """Tells whether the process of a run is still at work: whether it holds the lock of the workspace."""
+        try:
+            with open(self._lock_path, encoding="utf-8") as lock:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            held_since = self._lock_path.read_text(encoding="utf-8")
+            # A process that has just taken the lock has not begun its run; the latest is another's then.
+            return datetime.datetime.fromisoformat(run_id) >= datetime.datetime.fromisoformat(held_since or run_id)
+        return False
 
     def report(self, run_id: str | None = None) -> RunReport:
         """Returns the report of a run, by default of the latest.
@@ -131,17 +158,38 @@ class RunStore:
             raise NoRunError(f"no run {run_id or ''} in ML Metadata; it holds {run_ids or 'none'}")
         chosen = run_id or run_ids[-1]
         components = self.component_states(chosen)
-        outputs = self._outputs(chosen)
+        failure = self._failure(chosen)
         states = {component.state for component in components.values()}
-        failed = "failed" if "failed" in states else "interrupted" if "interrupted" in states else None
+        if failure is not None or "failed" in states:
+            state = "failed"
+        elif PUSHER in components and "interrupted" not in states:
+            state = "complete"
+        elif chosen == run_ids[-1] and self.is_running(chosen):
+            state = "running"
+            unfinished = [name for name, component in components.items() if component.state == "interrupted"]
+            components.update({name: ComponentReport(state="running", seconds=0.0) for name in unfinished})
+        else:
+            state = "interrupted"
         report = RunReport(
             pipeline=self._pipeline_name(),
             run_id=chosen,
-            state=failed or ("complete" if "Pusher" in _short_names(components) else "interrupted"),
+            state=state,
+            failure=failure,
             components=components,
             total_seconds=round(sum(component.seconds for component in components.values()), 3),
+            anomalies=failure if GATE in components and components[GATE].state == "failed" else None,
+            served_version=self._served_version(),
         )
-        return report.model_copy(update=_read_outputs(outputs))
+        return report.model_copy(update=_read_outputs(self._outputs(chosen)))
+
+    def _failure(self, run_id: str) -> str | None:
+        context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
+        return context.custom_properties[FAILURE_PROPERTY].string_value or None
+
+    def _served_version(self) -> str | None:
+        pushes = [read_push(artifact) for artifact in self._store.get_artifacts_by_type("PushedModel")]
+        folders = [Path(push.destination).parent for push in pushes if push is not None]
+        return latest_version(folders[-1]) if folders else None
 
     def _executions(self, run_id: str) -> dict[str, metadata_store_pb2.Execution]:
         context = self._store.get_context_by_type_and_name("pipeline_run", run_id)
@@ -162,8 +210,18 @@ class RunStore:
         return self._store.get_contexts_by_type("pipeline")[-1].name
 
 
-def _short_names(components: dict[str, ComponentReport]) -> set[str]:
-    return {name.removeprefix("Atomic") for name in components}
+def read_push(artifact: metadata_store_pb2.Artifact) -> PushReport | None:
+    """Reads from a `PushedModel` where a model went; None if it was not pushed."""
+    properties = {key: _value(value) for key, value in artifact.custom_properties.items()}
+    if properties.get("pushed") != 1:
+        return None
+    return PushReport(version=properties["pushed_version"], destination=properties["pushed_destination"])
+
+
+def latest_version(directory: Path) -> str | None:
+    """Returns the largest number whose folder in a serving folder holds a model; None if there is none."""
+    models = [path.parent.name for path in directory.glob("*/saved_model.pb")]
+    return max((name for name in models if name.isdecimal()), key=int, default=None)
 
 
 def _read_outputs(artifacts: list[metadata_store_pb2.Artifact]) -> dict[str, Any]:
@@ -182,10 +240,8 @@ def _read_outputs(artifacts: list[metadata_store_pb2.Artifact]) -> dict[str, Any
         elif artifact.type == "InfraBlessing" and "blessed" in properties:
             fields["servable"] = properties["blessed"] == 1
             fields["servable_reason"] = properties.get("reason")
-        elif artifact.type == "PushedModel" and properties.get("pushed") == 1:
-            fields["pushed"] = PushReport(
-                version=properties["pushed_version"], destination=properties["pushed_destination"]
-            )
+        elif artifact.type == "PushedModel":
+            fields["pushed"] = read_push(artifact)
         elif "summary" in properties:
             fields["anomalies"] = properties["summary"]
     return fields

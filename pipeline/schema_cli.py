@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.options import fail, load_config_or_fail
+from pipeline.options import ConfigOption, SetOption, fail, load_config_or_fail
 
 schema_app = typer.Typer(no_args_is_help=True, help="Propose the schema of a new data set.")
 
@@ -24,24 +24,11 @@ def _group() -> None:
 
 @schema_app.command()
 def infer(
-    config: Annotated[
-        str,
-        typer.Option(
-            help="Pipeline configuration that maps the tables' columns: a YAML file, or the name of a shipped one. "
-            "Its schema_file need not exist yet. Example: --config my-data.yaml"
-        ),
-    ],
+    config: ConfigOption,
     output: Annotated[
         Path, typer.Option(help="File to write the proposal to. Example: --output schemas/mine/schema.pbtxt")
     ],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="FIELD=VALUE",
-            help="Overrides one field of the configuration; repeatable. Example: --set data.directory=/data/mine",
-        ),
-    ] = None,
+    overrides: SetOption = [],  # noqa: B006
     max_rows: Annotated[
         int,
         typer.Option(min=1, help="Rows to read of each table, from its start. Example: --max-rows 50000"),
@@ -53,7 +40,8 @@ def infer(
     """Propose a tagged schema for the tables of a configuration, to be reviewed by you.
 
     Types, domains, ranges and presence come from the data; roles come from the table that a column is in, kinds are
-    guessed from its values. Each guess stands with its reason in a comment above the feature.
+    guessed from its values. Each guess stands with its reason in a comment above the feature. The configuration says
+    which columns there are; its schema_file need not exist yet.
 
     Example: marquee schema infer --config movielens-100k --output schemas/mine/schema.pbtxt
     """
@@ -61,7 +49,7 @@ def infer(
 
     if output.exists() and not force:
         raise fail(f"{output} exists; give another --output, or --force to overwrite it")
-    settings = load_config_or_fail(config, overrides or ())
+    settings = load_config_or_fail(config, overrides)
 
     from pipeline.column_profile import profile_tables
     from pipeline.components.source_storage import DataQualityError

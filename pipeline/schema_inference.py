@@ -28,8 +28,8 @@ from modules.features import (
     parse_schema,
 )
 from pipeline.column_profile import ColumnProfile, TableProfile
-from pipeline.components.column_values import ColumnType
-from pipeline.config import DataConfig
+from pipeline.components.column_values import LARGEST_FLOAT32, ColumnType
+from pipeline.data_config import DataConfig
 
 LARGEST_DOMAIN = 100
 """Distinct values up to which a string column counts as categorical and gets a domain."""
@@ -39,7 +39,6 @@ _ROLES = {"interactions": Role.CONTEXT, "items": Role.ITEM, "users": Role.USER}
 _PROPENSITY = re.compile(r"(^|_)(propensity|propensities|logging_prob(ability)?)(_|$)", re.IGNORECASE)
 _POSITION = re.compile(r"(^|_)(position|rank|slot)(_|$)", re.IGNORECASE)
 _RANGE_SLACK = 0.1  # of the range seen, added on either side
-_LARGEST_FLOAT32 = 3.4028234663852886e38
 _EXACT_INTEGERS = 2**53  # below, doubles hold every integer
 _PRESENCE_SLACK = 0.1  # of the share seen
 _USUALLY_PRESENT = 0.99  # for columns without a gap: a profile or a cell may be missing now and then
@@ -238,7 +237,7 @@ def _presence(fraction: float) -> schema_pb2.FeaturePresence:
 
 
 def _float_domain(low: float, high: float) -> schema_pb2.FloatDomain:
-    low, high = max(low, -_LARGEST_FLOAT32), min(high, _LARGEST_FLOAT32)
+    low, high = max(low, -LARGEST_FLOAT32), min(high, LARGEST_FLOAT32)
     return schema_pb2.FloatDomain(min=low, max=high, disallow_nan=True, disallow_inf=True)
 
 

@@ -14,8 +14,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pipeline.config import ConfigError, PipelineConfig
-from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail, load_config_or_fail
+from modules.features import SchemaError
+from pipeline.components.source_storage import DataQualityError
+from pipeline.config import PipelineConfig
+from pipeline.options import (
+    DEFAULT_CONFIG,
+    ConfigOption,
+    SetOption,
+    fail,
+    load_config_or_fail,
+    load_schema_or_fail,
+)
 
 if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0 import schema_pb2
@@ -28,6 +37,9 @@ AddressOption = Annotated[
 ]
 CountOption = Annotated[int, typer.Option("--count", "-k", min=1, help="Titles to ask for.")]
 TimeoutOption = Annotated[float, typer.Option(min=0.001, help="Deadline of the request, in seconds.")]
+WaitOption = Annotated[
+    float, typer.Option(min=0.0, help="Seconds to wait for a server that is starting and for its first model.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -73,25 +85,27 @@ def recommend(
         int | None, typer.Option(help="Time of the request, in seconds since 1970; by default just after the history.")
     ] = None,
     timeout: TimeoutOption = 5.0,
+    wait: WaitOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model server for a user's recommendations, over gRPC."""
     settings = load_config_or_fail(config, overrides)
-    from pipeline.components.source_storage import DataQualityError
+    schema = load_schema_or_fail(settings)
     from pipeline.lookup import UnknownUserError, find_user
 
-    with _client(settings, address, timeout) as client:
+    with _client(settings, schema, address, timeout) as client:
         try:
-            found = find_user(settings.data, _schema(settings), user)
-        except (UnknownUserError, DataQualityError) as error:
+            found = find_user(settings.data, schema, user)
+        except UnknownUserError as error:
             raise fail(str(error)) from error
         history = found.history
         if timestamp is not None:
             history = [event for event in history if event.timestamp < timestamp]
         now = timestamp if timestamp is not None else (history[-1].timestamp + 1 if history else None)
+        _await_model(client, wait)
         answer = client.recommend(found.columns, history, timestamp=now, k=count)
         columns = ", ".join(f"{name} {value}" for name, value in found.columns.items() if name != "user_id")
-        _show(settings, answer, f"For user {user} ({columns}; {len(history)} titles seen)", as_json)
+        _show(settings, schema, answer, f"For user {user} ({columns}; {len(history)} titles seen)", as_json)
 
 
 def similar(
@@ -101,48 +115,56 @@ def similar(
     address: AddressOption = None,
     count: CountOption = 10,
     timeout: TimeoutOption = 5.0,
+    wait: WaitOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model server for the titles most like one: "because you watched"."""
     settings = load_config_or_fail(config, overrides)
+    schema = load_schema_or_fail(settings)
     from pipeline.lookup import find_titles
 
-    with _client(settings, address, timeout) as client:
-        known = find_titles(settings.data, _schema(settings), [item])
+    with _client(settings, schema, address, timeout) as client:
+        known = find_titles(settings.data, schema, [item])
         if item not in known:
             raise fail(f"no title {item!r} in {settings.data.directory}/{settings.data.items.pattern}")
+        _await_model(client, wait)
         answer = client.similar(item, k=count)
-        _show(settings, answer, f"Because you watched {known[item].get('title', item)}", as_json)
+        _show(settings, schema, answer, f"Because you watched {known[item].get('title', item)}", as_json)
 
 
 def _folders(directory: str) -> list[str]:
     return [path.name for path in Path(directory).iterdir()] if Path(directory).is_dir() else []
 
 
-def _schema(settings: PipelineConfig) -> schema_pb2.Schema:
-    from modules.features import parse_schema
-
-    return parse_schema(settings.read_schema_text(), settings.schema_file)
-
-
 @contextmanager
-def _client(settings: PipelineConfig, address: str | None, timeout: float) -> Iterator[RecommenderClient]:
-    """Connects; turns what the server or the schema refuse into one sentence."""
+def _client(
+    settings: PipelineConfig, schema: schema_pb2.Schema, address: str | None, timeout: float
+) -> Iterator[RecommenderClient]:
+    """Connects; turns what the server, the schema or the tables refuse into one sentence."""
     from pipeline.serving.client import RecommenderClient
     from pipeline.serving.errors import RequestError, ServingError
 
     target = address or f"localhost:{settings.serving.port}"
     try:
-        with RecommenderClient(target, settings.serving.model_name, timeout, _schema(settings)) as client:
+        with RecommenderClient(target, settings.serving.model_name, timeout, schema) as client:
             yield client
-    except (ServingError, RequestError, ConfigError) as error:
+    except (ServingError, RequestError, SchemaError, DataQualityError) as error:
         raise fail(str(error)) from error
 
 
-def _show(settings: PipelineConfig, answer: list[Recommendation], title: str, as_json: bool) -> None:
+def _await_model(client: RecommenderClient, seconds: float) -> None:
+    """Waits for a server that was started just now; the request tells what is wrong if it does not come."""
+    if seconds > 0:
+        with Console(stderr=True).status("Waiting for the model server …"):
+            client.wait_until_available(seconds)
+
+
+def _show(
+    settings: PipelineConfig, schema: schema_pb2.Schema, answer: list[Recommendation], title: str, as_json: bool
+) -> None:
     from pipeline.lookup import find_titles
 
-    titles = find_titles(settings.data, _schema(settings), [entry.item_id for entry in answer])
+    titles = find_titles(settings.data, schema, [entry.item_id for entry in answer])
     if as_json:
         rows = [{"item_id": e.item_id, "score": e.score, **titles.get(e.item_id, {})} for e in answer]
         json.dump(rows, sys.stdout, indent=2, ensure_ascii=False)
@@ -151,11 +173,13 @@ def _show(settings: PipelineConfig, answer: list[Recommendation], title: str, as
     names = sorted(
         {name for columns in titles.values() for name in columns}, key=list(settings.data.items.columns).index
     )
-    table = Table(title=escape(title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     table.add_column("", justify="right")
     for name in ("score", *names):
         table.add_column(name.replace("_", " "), justify="right" if name == "score" else "left")
     for position, entry in enumerate(answer, start=1):
         columns = titles.get(entry.item_id, {})
         table.add_row(str(position), f"{entry.score:.3f}", *(escape(columns.get(name, "")) for name in names))
-    Console().print(table, highlight=False)
+    console = Console()
+    console.print(f"[italic]{escape(title)}[/italic]", highlight=False, soft_wrap=True)
+    console.print(table, highlight=False)

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pipeline.config import CONFIG_DIRECTORY, ColumnConfig, ConfigError, PipelineConfig, load_config
+from pipeline.config import CONFIG_DIRECTORY, ConfigError, PipelineConfig, load_config
+from pipeline.data_config import ColumnConfig
 
 KEYS = {"user_id": "u", "item_id": "i", "timestamp": "t"}
 
@@ -113,6 +114,22 @@ def test_every_field_is_documented():
             {"features": {"transform_statistics": "yes"}},
             "features.transform_statistics: received 'yes'; expected: Input should be a valid boolean",
         ),
+        ({"evaluation": {"top_k": []}}, "evaluation.top_k: received []; expected: Tuple should have at least 1 item"),
+        *(
+            (
+                {"evaluation": {"bands": {"age": boundaries}}},
+                "evaluation.bands: the boundaries of 'age' must be one or more finite numbers, each above the one "
+                "before; "
+                f"received {received}",
+            )
+            for boundaries, received in (
+                ([], "[]"),
+                ([18, 25, 25], "[18.0, 25.0, 25.0]"),
+                ([25, 18], "[25.0, 18.0]"),
+                ([18, float("inf")], "[18.0, inf]"),
+                ([float("nan")], "[nan]"),
+            )
+        ),
         ({"evaluation": {"top_k": [0]}}, "evaluation.top_k.0: received 0; expected: Input should be greater than"),
         (
             {"evaluation": {"thresholds": [{"metric": "ndcg@10"}]}},
@@ -161,6 +178,10 @@ def test_every_field_is_documented():
         (
             {"data": minimal(earliest=datetime.date(2100, 1, 1))["data"]},
             "data: earliest must be a day before latest; received 2100-01-01 and 2100-01-01",
+        ),
+        (
+            {"data": minimal(earliest=datetime.date(1970, 1, 1))["data"]},
+            "data.earliest: received '1970-01-01'; expected: Input should be greater than or equal to 1970-01-02",
         ),
         ({"data": minimal(latest="someday")["data"]}, "data.latest: received 'someday'; expected: "),
         ({"data": minimal(history_length=0)["data"]}, "data.history_length: received 0; expected: "),

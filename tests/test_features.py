@@ -1,5 +1,7 @@
 """Roles and kinds from a schema's tags."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -35,11 +37,15 @@ KEYS = (
     feature("what", BYTES, "item_id"),
     feature("when", INT, "timestamp"),
 )
+PAST = (
+    feature("history_item_ids", BYTES, "history", "item_id", most_values=50),
+    feature("seen_item_ids", BYTES, "seen", most_values=None),
+)
 
 
 def schema_of(*features: schema_pb2.Feature, domains: tuple[str, ...] = ()) -> schema_pb2.Schema:
     string_domains = [schema_pb2.StringDomain(name=name, value=["a", "b"]) for name in domains]
-    return schema_pb2.Schema(feature=[*KEYS, *features], string_domain=string_domains)
+    return schema_pb2.Schema(feature=[*KEYS, *features, *PAST], string_domain=string_domains)
 
 
 def test_columns_are_read_from_tags_not_from_names():
@@ -52,10 +58,8 @@ def test_columns_are_read_from_tags_not_from_names():
             feature("chance", FLOAT, "propensity"),
             feature("slot", INT, "position"),
             feature("note", BYTES, "user", most_values=None),
-            feature("past", BYTES, "history", "item_id", most_values=50),
-            feature("past_times", INT, "timestamp", "history", most_values=50),
-            feature("past_stars", FLOAT, "history", "label", most_values=50),
-            feature("all_past", BYTES, "seen", most_values=None),
+            feature("history_timestamps", INT, "timestamp", "history", most_values=50),
+            feature("history_stars", FLOAT, "history", "label", most_values=50),
         )
     )
 
@@ -66,17 +70,20 @@ def test_columns_are_read_from_tags_not_from_names():
     assert table.with_role(Role.USER) == (Column("note", Role.USER, None, BYTES, multivalent=True),)
     assert table.names(Role.TIMESTAMP, Role.LABEL, Role.POSITION) == ("when", "stars", "slot")
     assert table.history_of(Role.LABEL) == Column(
-        "past_stars", Role.HISTORY, None, FLOAT, multivalent=True, history_of=Role.LABEL
+        "history_stars", Role.HISTORY, None, FLOAT, multivalent=True, history_of=Role.LABEL
     )
-    assert table.names(Role.HISTORY) == ("past", "past_times", "past_stars")
+    assert table.names(Role.HISTORY) == ("history_timestamps", "history_stars", "history_item_ids")
     assert [column.name for column in table.query_columns] == [
-        *("who", "when", "device", "note", "past", "past_times", "past_stars", "all_past"),
+        *("who", "when", "device", "note", "history_timestamps", "history_stars", "history_item_ids", "seen_item_ids"),
     ]
     assert [column.name for column in table.catalogue_columns] == ["what", "words", "labels"]
 
 
-def test_a_schema_without_a_history_has_none():
-    assert ColumnTable.from_schema(schema_of()).history_of(Role.ITEM_ID) is None
+def test_a_history_that_the_schema_does_not_have_is_none():
+    table = ColumnTable.from_schema(schema_of())
+
+    assert (table.history_of(Role.LABEL), table.history_of(Role.TIMESTAMP)) == (None, None)
+    assert table.history_of(Role.ITEM_ID) == table.with_role(Role.HISTORY)[0]
     assert history_feature_name("rating") == "history_rating"
 
 
@@ -132,6 +139,27 @@ def test_a_schema_without_a_history_has_none():
             schema_pb2.Schema(feature=[*KEYS[:2], feature("when", FLOAT, "timestamp")]),
             "feature 'when': timestamp needs a type out of ['INT']; received FLOAT",
         ),
+        (
+            schema_of(schema_pb2.Feature(name="vector", type=FLOAT, shape=schema_pb2.FixedShape())),
+            "feature 'vector': received a shape; expected a value_count",
+        ),
+        (
+            schema_of(feature("past", INT, "history", "timestamp")),
+            "feature 'past': what is tagged ['history', 'timestamp'] must be named 'history_timestamps'",
+        ),
+        (
+            schema_of(feature("all_past", BYTES, "seen")),
+            "feature 'all_past': what is tagged ['seen'] must be named 'seen_item_ids'",
+        ),
+        (
+            schema_pb2.Schema(feature=[*KEYS, PAST[1]]),
+            "a feature 'history_item_ids' must be tagged 'history', or what was seen would be recommended again; "
+            "received []",
+        ),
+        (
+            schema_pb2.Schema(feature=[*KEYS, PAST[0], feature("seen_item_ids", BYTES, "user")]),
+            "a feature 'seen_item_ids' must be tagged 'seen', or what was seen would be recommended again; received []",
+        ),
     ],
 )
 def test_contradictory_tags_are_refused(schema, message):
@@ -139,6 +167,27 @@ def test_contradictory_tags_are_refused(schema, message):
         ColumnTable.from_schema(schema)
 
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("hour", "hour_sin", "weekday_cos", "day", "history_log_gaps", "user_activity", "title_popularity"),
+        *("log_gap", "log_gap_bucket", "log_seen_count_missing", "age_bucket", "age_missing", "history_stars_bucket"),
+    ],
+)
+def test_names_of_what_is_derived_are_refused(name):
+    age = feature("age", INT, "user", "continuous")
+    history = feature("history_stars", FLOAT, "history", "label", most_values=50)
+    message = f"the features ['{name}'] must have other names: these stand for what is derived"
+    with pytest.raises(SchemaError, match=f"^{re.escape(message)}$"):
+        ColumnTable.from_schema(schema_of(age, history, feature(name, INT, "context")))
+
+    # Nothing is derived from a column without a kind.
+    plain = schema_of(
+        feature("age", INT, "user"), feature("age_bucket", INT, "user"), feature("age_missing", INT, "user")
+    )
+    assert ColumnTable.from_schema(plain).names(Role.USER) == ("age", "age_bucket", "age_missing")
 
 
 def test_text_that_is_no_schema_is_refused_with_its_place():
@@ -155,7 +204,7 @@ def test_text_that_is_no_schema_is_refused_with_its_place():
 )
 def test_every_column_is_in_one_role_whatever_the_order(columns, random):
     types = {None: BYTES, Kind.CONTINUOUS: FLOAT, Kind.CATEGORICAL: INT, Kind.TEXT: BYTES, Kind.MULTI_HOT: BYTES}
-    features = list(KEYS)
+    features = [*KEYS, *PAST]
     for index, (role, kind, is_multivalent) in enumerate(columns):
         tags = [role, *([kind.value] if kind else [])]
         random.shuffle(tags)

@@ -18,7 +18,8 @@ from modules.features import ColumnTable, Role, parse_schema, sub_schema
 from pipeline.column_profile import profile_tables
 from pipeline.components.anomaly_wording import describe_anomalies
 from pipeline.components.source_storage import DataQualityError, find_latest_span
-from pipeline.config import DataConfig, load_config
+from pipeline.config import load_config
+from pipeline.data_config import DataConfig
 from pipeline.schema_cli import schema_app
 from pipeline.schema_inference import propose_schema, render_proposal, to_schema
 

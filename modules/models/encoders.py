@@ -9,6 +9,8 @@ import tensorflow as tf
 from modules.model_inputs import Form, ModelInput
 
 _EMBEDDING_STDDEV = 0.05
+# Logarithms of gaps in seconds are several times those of distances; the decays start out alike.
+_GAP_SCALE = 0.3
 _GAP_BUCKETS = 24  # the last one begins at log1p of 300 years in seconds
 
 
@@ -24,7 +26,9 @@ def _small_values() -> tf.keras.initializers.Initializer:
 class FeatureEncoder(tf.keras.layers.Layer):
     """Sums the vectors of heterogeneous features.
 
-    x = sum_ids E_f[id] + sum_bags (1 / sqrt(n)) sum_i E_f[id_i] + W [numbers]
+    x = sum_ids E_f[id] + sum_bags (1 / sqrt(n)) sum_i E_f[id_i] + W [numbers] + b
+
+    The tables E_f are kept as one, and all ids of an example are looked up at once.
 
     Args:
       inputs: the features.
@@ -33,30 +37,39 @@ class FeatureEncoder(tf.keras.layers.Layer):
 
     def __init__(self, inputs: Sequence[ModelInput], dimension: int, name: str):
         super().__init__(name=name)
-        self._inputs = tuple(inputs)
-        self._tables = {
-            feature.name: embedding(feature.size, dimension, f"{name}_{feature.name}")
-            for feature in inputs
-            if feature.form in (Form.ID, Form.ID_BAG)
-        }
+        self._categories = [feature for feature in inputs if feature.form is not Form.NUMBER]
         self._numbers = [feature.name for feature in inputs if feature.form is Form.NUMBER]
+        sizes = [feature.size for feature in self._categories]
+        self._offsets = [sum(sizes[:position]) for position in range(len(sizes))]
+        if self._categories:
+            self._table = embedding(sum(sizes), dimension, f"{name}_categories")
         self._dense = tf.keras.layers.Dense(dimension, use_bias=False, name=f"{name}_numbers")
         self._bias = self.add_weight(name=f"{name}_bias", shape=(dimension,), initializer="zeros")
 
     def call(self, features: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns float32 `[batch, dimension]` (the bias alone, `[1, dimension]`, without features)."""
         total = self._bias[tf.newaxis]
-        for feature in self._inputs:
-            if feature.form is Form.ID:
-                total += self._tables[feature.name](features[feature.name])
-            elif feature.form is Form.ID_BAG:
-                ids = features[feature.name]
-                present = tf.cast(ids > 0, tf.float32)[..., tf.newaxis]
-                summed = tf.reduce_sum(self._tables[feature.name](ids) * present, axis=-2)
-                total += summed / tf.sqrt(tf.maximum(tf.reduce_sum(present, axis=-2), 1.0))
+        if self._categories:
+            ids, weights = self._weighted_ids(features)
+            total += tf.matmul(weights[:, tf.newaxis], self._table(ids))[:, 0]
         if self._numbers:
             total += self._dense(tf.stack([features[name] for name in self._numbers], axis=-1))
         return total
+
+    def _weighted_ids(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns rows of the common table and what each counts, int64 and float32 `[batch, ids per example]`."""
+        ids, weights = [], []
+        for feature, offset in zip(self._categories, self._offsets, strict=True):
+            values = features[feature.name]
+            if feature.form is Form.ID:
+                values = values[:, tf.newaxis]
+                weight = tf.ones_like(values, tf.float32)
+            else:
+                present = tf.cast(values > 0, tf.float32)
+                weight = present / tf.sqrt(tf.maximum(tf.reduce_sum(present, axis=1, keepdims=True), 1.0))
+            ids.append(values + offset)
+            weights.append(weight)
+        return tf.concat(ids, axis=1), tf.concat(weights, axis=1)
 
 
 class HistoryAttention(tf.keras.layers.Layer):
@@ -86,8 +99,8 @@ class HistoryAttention(tf.keras.layers.Layer):
         super().__init__(name=name)
         self._dimension, self._heads = dimension, heads
         self._feedback_size, self._use_gaps = feedback_size, use_gaps
-        buckets = feedback_size + (_GAP_BUCKETS if use_gaps else 0)
-        self._marks = self.add_weight(name=f"{name}_marks", shape=(buckets, dimension), initializer=_small_values())
+        if buckets := feedback_size + (_GAP_BUCKETS if use_gaps else 0):
+            self._marks = self.add_weight(name=f"{name}_marks", shape=(buckets, dimension), initializer=_small_values())
         self._query_norm = tf.keras.layers.LayerNormalization(name=f"{name}_query_norm")
         self._dropout = tf.keras.layers.Dropout(dropout)
         self._query = tf.keras.layers.Dense(heads * dimension, name=f"{name}_query")
@@ -133,7 +146,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         logits /= self._dimension**0.5
         logits -= tf.nn.softplus(self._distance_decay)[:, tf.newaxis] * tf.math.log1p(distance)[:, tf.newaxis]
         if self._gap_decay is not None and log_gaps is not None:
-            logits -= 0.3 * tf.nn.softplus(self._gap_decay)[:, tf.newaxis] * log_gaps[:, tf.newaxis]
+            logits -= _GAP_SCALE * tf.nn.softplus(self._gap_decay)[:, tf.newaxis] * log_gaps[:, tf.newaxis]
         weights = tf.nn.softmax(tf.where(present[:, tf.newaxis], logits, -1e9)) * mask[:, tf.newaxis]
 
         last = tf.cast(tf.equal(distance, 0.0), tf.float32) * mask

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 from pydantic import Field
 
 from modules.catalogue import Catalogue
@@ -43,16 +44,16 @@ class GradientDescentConfig(RecommenderConfig):
     """Examples per step."""
     learning_rate: float = Field(default=4e-3, gt=0)
     """Peak of AdamW's learning rate, reached after a short warm-up and followed by a cosine decay."""
-    weight_decay: float = Field(default=0.05, ge=0)
+    weight_decay: float = Field(default=0.15, ge=0)
     """AdamW's decoupled weight decay."""
-    max_epochs: int = Field(default=4, ge=1)
+    max_epochs: int = Field(default=6, ge=1)
     """Passes over the training split at most; also the length of the learning-rate schedule."""
     patience: int = Field(default=2, ge=1)
     """Passes without a better full-catalogue NDCG@10 on validation after which training stops."""
 
 
 def fit_with_early_stopping(
-    model: tf.keras.Model,
+    model: tfrs.Model,
     scorer: RefreshableScorer,
     config: GradientDescentConfig,
     data: TrainingData,
@@ -63,7 +64,7 @@ def fit_with_early_stopping(
     """Trains a model and leaves it with the weights of its best pass.
 
     Args:
-      model: a model whose `train_step` takes a batch of transformed examples.
+      model: a model whose `compute_loss` takes a batch of transformed examples; its variables exist.
       scorer: scores the catalogue with the model's weights.
       config: batch size, learning rate and when to stop.
       data: the transformed splits.
@@ -92,10 +93,19 @@ def fit_with_early_stopping(
         warmup_steps=warm_up_steps,
     )
     batches = data.batches(TRAIN, config.batch_size, shuffle_seed=context.seed)
-    model.compile(tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM))
-    # With the optimizer's variables there, the step is traced once; without AutoGraph, in a third of the time.
-    model.optimizer.build(model.trainable_variables)
-    train_step = tf.function(model.train_step, [batches.element_spec], autograph=False)
+    # The optimizer stays outside of the model, which would be exported with it.
+    optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM)
+    optimizer.build(model.trainable_variables)
+
+    # Traced once, without AutoGraph, which would take most of the first pass.
+    @tf.function(input_signature=[batches.element_spec], autograph=False)
+    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(batch, training=True)
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
     validator = Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size)
     writer = tf.summary.create_file_writer(os.path.join(context.log_directory, "train"))
 
@@ -103,7 +113,7 @@ def fit_with_early_stopping(
     best_ndcg, best_epoch, best_weights = -1.0, 0, model.get_weights()
     for epoch in range(1, config.max_epochs + 1):
         started = time.monotonic()
-        loss = float(np.mean([train_step(batch)["loss"].numpy() for batch in batches]))
+        loss = float(np.mean([train_step(batch).numpy() for batch in batches]))
         if not np.isfinite(loss):
             raise ValueError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
         scorer.refresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +21,13 @@ def create_recommender(family: str, settings: Mapping[str, Any]) -> Recommender:
 
     Raises:
       ValueError: if there is no such family.
-      pydantic.ValidationError: if the settings do not fit the family's config.
+      pydantic.ValidationError: if the settings do not fit the family's config; kinds are not converted.
     """
     if family not in FAMILIES:
         raise ValueError(f"model.family: received {family!r}; expected one of {sorted(FAMILIES)}")
     module_name, class_name = FAMILIES[family].split(":")
     recommender_class: type[Recommender] = getattr(importlib.import_module(module_name), class_name)
-    return recommender_class(recommender_class.config_class.model_validate(settings))
+    # By way of JSON, whose strict reading takes lists for tuples but no text for numbers, as everywhere in the
+    # configuration.
+    document = json.dumps(dict(settings), default=str)
+    return recommender_class(recommender_class.config_class.model_validate_json(document, strict=True))

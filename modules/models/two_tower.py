@@ -20,7 +20,7 @@ from pydantic import Field
 from modules import preprocessing
 from modules.catalogue import Catalogue
 from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP
-from modules.model_inputs import ModelInputs
+from modules.model_inputs import Form, ModelInputs
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
@@ -40,7 +40,7 @@ class TwoTowerConfig(GradientDescentConfig):
     """Attention heads of the history."""
     hidden_units: int = Field(default=128, ge=1)
     """Width of the query tower's feed-forward layer."""
-    dropout: float = Field(default=0.2, ge=0, lt=1)
+    dropout: float = Field(default=0.3, ge=0, lt=1)
     """Dropout rate in the query tower."""
     item_id_dropout: float = Field(default=0.05, ge=0, lt=1)
     """Share of titles whose id is hidden in a training step, which teaches the model what to make of new titles."""
@@ -74,16 +74,15 @@ class ItemTower(tf.keras.layers.Layer):
         """Returns the vectors, float32 `[batch, dimension]`, and biases, float32 `[batch]`, of titles by id."""
         vectors = self._features(features)
         vectors = tf.broadcast_to(vectors, [tf.shape(ids)[0], tf.shape(vectors)[1]])
-        biases = self._popularity_weights(tf.gather(self._popularity, ids))[:, 0]
-        if self._inputs.use_item_ids:
-            known_ids = ids
-            if training and self._id_dropout:
-                hidden = tf.random.uniform(tf.shape(ids)) < self._id_dropout
-                unknown = tf.cast(self._inputs.item_vocabulary_size - 1, ids.dtype)
-                known_ids = tf.where(hidden, unknown, ids)
-            vectors += self._ids(known_ids)
-            biases += self._biases(known_ids)[:, 0]
-        return vectors, biases
+        if not self._inputs.use_item_ids:
+            return vectors, tf.zeros_like(vectors[:, 0])
+        known_ids = ids
+        if training and self._id_dropout:
+            hidden = tf.random.uniform(tf.shape(ids)) < self._id_dropout
+            unknown = tf.cast(self._inputs.item_vocabulary_size - 1, ids.dtype)
+            known_ids = tf.where(hidden, unknown, ids)
+        biases = self._popularity_weights(tf.gather(self._popularity, ids)) + self._biases(known_ids)
+        return vectors + self._ids(known_ids), biases[:, 0]
 
 
 class QueryTower(tf.keras.layers.Layer):
@@ -298,11 +297,17 @@ def _standardised_log(counts: np.ndarray) -> np.ndarray:
 
 
 def _features_by_vocabulary_id(catalogue: Catalogue, inputs: ModelInputs) -> dict[str, tf.Tensor]:
-    """Rearranges the catalogue's features by vocabulary id; ids without a row of their own get zeros (missing)."""
+    """Rearranges the catalogue's features by vocabulary id.
+
+    Ids without a row of their own get zeros, that is "missing": so do, in histories, titles newer than the training.
+    """
     rows = catalogue.row_of_vocabulary_id(inputs.item_vocabulary_size)
     result = {}
     for feature in inputs.item:
         values = catalogue.features[feature.name]
+        if feature.form is Form.ID_BAG:
+            # Columns that are padding for every title would only be looked up in vain.
+            values = values[:, : max(1, int((values > 0).sum(axis=1).max(initial=0)))]
         table = np.zeros((inputs.item_vocabulary_size, *values.shape[1:]), values.dtype)
         table[rows >= 0] = values[rows[rows >= 0]]
         result[feature.name] = tf.constant(table)

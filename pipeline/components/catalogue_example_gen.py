@@ -22,7 +22,7 @@ from pipeline.components.table_example_gen import (
     read_settings,
     table_directory,
 )
-from pipeline.config import DataConfig, TableConfig
+from pipeline.data_config import DataConfig, TableConfig
 
 CATALOGUE = "catalogue"
 """Name of the only split."""

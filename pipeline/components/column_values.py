@@ -20,7 +20,7 @@ Value = str | int | float
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
-_LARGEST_FLOAT32 = 3.4028234663852886e38
+LARGEST_FLOAT32 = 3.4028234663852886e38
 
 
 class ColumnType(enum.IntEnum):
@@ -83,7 +83,7 @@ def convert(value: Value, column_type: ColumnType) -> Value:
         raise ValueError(f"{value!r} is not an integer of 64 bits")
     if not isinstance(value, str) or _NUMBER.fullmatch(value):
         number = float(value)
-        if abs(number) <= _LARGEST_FLOAT32:
+        if abs(number) <= LARGEST_FLOAT32:
             return number
     raise ValueError(f"{value!r} is not a finite number of 32 bits")
 
@@ -199,7 +199,7 @@ def infer_text_type(text: str) -> ColumnType:
     """Returns the narrowest type of a text; integers beyond 64 bits are strings, to keep their digits."""
     if _INTEGER.fullmatch(text):
         return ColumnType.INT if -(2**63) <= int(text) < 2**63 else ColumnType.STRING
-    if _NUMBER.fullmatch(text) and abs(float(text)) <= _LARGEST_FLOAT32:
+    if _NUMBER.fullmatch(text) and abs(float(text)) <= LARGEST_FLOAT32:
         return ColumnType.FLOAT
     return ColumnType.STRING
 

@@ -50,7 +50,8 @@ class WriteShards(beam.PTransform):
 def _write_shard(group: tuple[tuple[int, int], Iterable[list[tuple[bytes, bytes]]]], directory: str) -> str:
     (shard, count), batches = group
     path = os.path.join(directory, f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
-    temporary = os.path.join(directory, f".{uuid.uuid4().hex}.tmp")
+    # Beside the folder, since readers of a split take every file in it, also what an interrupted attempt left behind.
+    temporary = os.path.join(os.path.dirname(directory.rstrip("/")), f".{uuid.uuid4().hex}.tmp")
     fileio.makedirs(directory)
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=_COMPRESSION_LEVEL)
     with tf.io.TFRecordWriter(temporary, options) as writer:

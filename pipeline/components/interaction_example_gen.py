@@ -40,7 +40,7 @@ from pipeline.components.table_example_gen import (
     table_directory,
 )
 from pipeline.components.temporal_split import SPLIT_NAMES, Cuts
-from pipeline.config import ConfigError, DataConfig
+from pipeline.data_config import DataConfig
 
 _EXAMPLES_PER_BATCH = 1000
 
@@ -126,13 +126,12 @@ class InteractionExampleGen(TableExampleGen):
       rejected_rows_directory: folder of the rejected rows, `<table>.jsonl`.
 
     Raises:
-      ConfigError: if a feature is mapped by two tables, or table patterns are not equally deep.
+      ConfigError: if table patterns are not equally deep.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(InteractionExampleGenExecutor)
 
     def __init__(self, data: DataConfig, rejected_rows_directory: str) -> None:
-        _require_distinct_features(data)
         tables = [data.interactions, data.items, *([data.users] if data.users else [])]
         super().__init__(
             directory=data.directory,
@@ -218,15 +217,3 @@ def _table_names(data: DataConfig) -> tuple[str, ...]:
 def _read_config(exec_properties: Mapping[str, Any]) -> tuple[DataConfig, str]:
     settings = read_settings(exec_properties)
     return DataConfig.model_validate(settings["data"]), settings["rejected_rows_directory"]
-
-
-def _require_distinct_features(data: DataConfig) -> None:
-    derived = [features.HISTORY_ITEM_IDS, features.HISTORY_TIMESTAMPS, features.SEEN_ITEM_IDS]
-    if data.feedback:
-        derived.append(features.history_feature_name(data.feedback))
-    names = [*data.interactions.columns, *derived]
-    names += [name for name in data.items.columns if name != features.ITEM_ID]
-    names += [name for name in (data.users.columns if data.users else ()) if name != features.USER_ID]
-    repeated = sorted(name for name, count in collections.Counter(names).items() if count > 1)
-    if repeated:
-        raise ConfigError(f"data: the features {repeated} are mapped more than once, by different tables or as history")

@@ -10,6 +10,7 @@ import collections
 import csv
 import json
 import os
+import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ import pyarrow.parquet
 from google.protobuf import message
 
 from pipeline.components.source_storage import DataQualityError, match_files, open_file
-from pipeline.config import TableConfig
+from pipeline.data_config import TableConfig
 
 _CHUNK_BYTES = 1 << 20
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -75,14 +76,18 @@ def read_records(path: str, name: str, table: TableConfig) -> Iterator[Record]:
       table: format and columns.
 
     Raises:
-      DataQualityError: if the file as a whole cannot be read: no header, a mapped column that it does not have, or
-        broken Parquet or TFRecord framing.
+      DataQualityError: if the file as a whole cannot be read: no header, a mapped column that it does not have,
+        broken Parquet or TFRecord framing, or compressed data that are cut off or corrupt.
     """
-    if table.format == "parquet":
-        return _read_parquet(path, name, table)
-    if table.format == "tfrecord":
-        return _read_tfrecord(path, table)
-    return _read_text(path, name, table)
+    try:
+        if table.format == "parquet":
+            yield from _read_parquet(path, name, table)
+        elif table.format == "tfrecord":
+            yield from _read_tfrecord(path, table)
+        else:
+            yield from _read_text(path, name, table)
+    except (EOFError, OSError, zlib.error) as error:
+        raise DataQualityError(f"{path}: cannot be read to its end: {error}") from error
 
 
 def raw_text(raw: Any) -> str:
@@ -243,7 +248,7 @@ def _read_tfrecord(path: str, table: TableConfig) -> Iterator[Record]:
             number += 1
             try:
                 serialized = _TFRecordUtil.read_record(file)
-            except (ValueError, OSError) as error:
+            except (ValueError, EOFError, OSError, zlib.error) as error:
                 raise DataQualityError(f"{path}: record {number} is broken: {error}") from error
             if serialized is None:
                 return

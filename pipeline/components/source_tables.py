@@ -16,7 +16,8 @@ What becomes of a row:
 | empty cell, null, NaN in a typed column | the example does not have the feature |
 
 What fails the ingestion, with an error that names the file: no file for a pattern, an empty file, a header without a
-mapped column, a broken Parquet or TFRecord file, more than `max_rejected_share` rejected rows, no row left.
+mapped column, a broken Parquet or TFRecord file, a `.gz` file that is cut off or corrupt, more than
+`max_rejected_share` rejected rows, no row left.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from pipeline.components.example_encoding import encode_feature
 from pipeline.components.ingestion_report import PROBLEMS, RejectedRow
 from pipeline.components.source_files import Record, SourceFile, find_files, read_records
 from pipeline.components.source_storage import DataQualityError
-from pipeline.config import DataConfig, TableConfig
+from pipeline.data_config import DataConfig, TableConfig
 
 REJECTED = "rejected"
 REPORTS = "reports"

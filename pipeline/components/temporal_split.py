@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import apache_beam as beam
 
-from pipeline.config import SplitConfig
+from pipeline.data_config import SplitConfig
 
 TRAIN, EVAL, TEST = "train", "eval", "test"
 SPLIT_NAMES = (TRAIN, EVAL, TEST)

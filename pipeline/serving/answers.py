@@ -117,6 +117,8 @@ class AnswerChecker:
             return self._client.predict(signature, inputs, remaining)
         except ServingError as error:
             raise AnswerError(f"{signature}, {what}: {error.code.name}: {error.message}") from error
+        except ValueError as error:
+            raise AnswerError(f"{signature}, {what}: the answer cannot be read: {error}") from error
 
 
 def _check_lists(answer: Mapping[str, np.ndarray], hidden: Sequence[set[bytes]], what: str, why_hidden: str) -> None:

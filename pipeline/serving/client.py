@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,13 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_http_proxy", 0),  # A model server is a neighbour, never behind the proxy to the outside.
+    ("grpc.initial_reconnect_backoff_ms", 100),  # Who waits for a server to start wants to know soon.
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 2000),
 )
+_POLL_SECONDS = 0.1
+_POLL_TIMEOUT_SECONDS = 5.0
+_NOT_YET = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.NOT_FOUND)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,15 +191,42 @@ class RecommenderClient:
         _check_count(k)
         return _recommendations(self.predict("similar", {"item_ids": string_array([item_id])}), k)
 
-    def status(self) -> list[VersionState]:
+    def wait_until_available(self, seconds: float) -> bool:
+        """Waits while no server listens, or it has not loaded a version yet.
+
+        Does not wait for a version that cannot be loaded, nor on any other error: a request tells what is wrong.
+
+        Args:
+          seconds: how long at most.
+
+        Returns:
+          Whether a request is worth while now.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                states = {version.state for version in self.status(_POLL_TIMEOUT_SECONDS)}
+                if "AVAILABLE" in states or not states & {"START", "LOADING"}:
+                    return True
+            except ServingError as error:
+                if error.code not in _NOT_YET:
+                    return True
+            if time.monotonic() + _POLL_SECONDS > deadline:
+                return False
+            time.sleep(_POLL_SECONDS)
+
+    def status(self, timeout_seconds: float | None = None) -> list[VersionState]:
         """Returns the state of each version that the server has tried to load, latest first.
+
+        Args:
+          timeout_seconds: deadline, if not the client's.
 
         Raises:
           ServingError: NOT_FOUND if there is none; or if the server does not answer.
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._model_name
-        response = self._call(self._models.GetModelStatus, request)
+        response = self._call(self._models.GetModelStatus, request, timeout_seconds)
         return [
             VersionState(entry.version, entry.State.Name(entry.state), entry.status.error_message)
             for entry in response.model_version_status

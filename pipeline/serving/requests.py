@@ -80,8 +80,8 @@ def build_example(
 ) -> example_pb2.Example:
     """Builds the example of one request, with what the pipeline writes into the examples that models learn from.
 
-    The history holds the most recent events, oldest first; `seen_item_ids` the distinct titles of the whole history,
-    by first occurrence, followed by those of `seen`.
+    The history holds the most recent events, oldest first and by item id within a second; `seen_item_ids` the distinct
+    titles of the whole history, by first occurrence, followed by those of `seen`.
 
     Args:
       user: `user_id` and the user's columns; a value of None is left out, as a missing one.
@@ -119,20 +119,17 @@ def _write_history(
             if request_format.feedback is None:
                 expected = "none, as no schema is given" if request_format.columns is None else "none, by the schema"
                 raise RequestError(f"{field}.feedback: received {event.feedback!r}; expected {expected}")
-    events = sorted(history, key=lambda event: event.timestamp)
+    events = sorted(history, key=lambda event: (event.timestamp, _encode(event.item_id)))
     recent = events if request_format.history_length is None else events[-request_format.history_length :]
-    if recent and request_format.knows(HISTORY_ITEM_IDS):
+    if recent:
         writer.write(HISTORY_ITEM_IDS, "history", [event.item_id for event in recent], schema_pb2.BYTES)
     if recent and request_format.knows(HISTORY_TIMESTAMPS):
         writer.write(HISTORY_TIMESTAMPS, "history", [event.timestamp for event in recent], schema_pb2.INT)
     if request_format.feedback is not None and any(event.feedback is not None for event in recent):
         values = [math.nan if event.feedback is None else event.feedback for event in recent]
         writer.write(request_format.feedback, "history", values, schema_pb2.FLOAT)
-    if request_format.knows(SEEN_ITEM_IDS):
-        titles = dict.fromkeys([event.item_id for event in events] + list(seen))
-        writer.write(SEEN_ITEM_IDS, "seen", list(titles), schema_pb2.BYTES)
-    elif seen:
-        raise RequestError(f"seen: received {list(seen)!r}; expected none, as the schema has no {SEEN_ITEM_IDS!r}")
+    titles = dict.fromkeys([event.item_id for event in events] + list(seen))
+    writer.write(SEEN_ITEM_IDS, "seen", list(titles), schema_pb2.BYTES)
 
 
 class _FeatureWriter:
@@ -163,8 +160,11 @@ class _FeatureWriter:
         for value in values:
             _check(field, value, column_type)
         if values:
-            encoded = [value.encode("utf-8") if isinstance(value, str) else value for value in values]
-            getattr(self._example.features.feature[name], _LISTS[column_type]).value.extend(encoded)
+            getattr(self._example.features.feature[name], _LISTS[column_type]).value.extend(map(_encode, values))
+
+
+def _encode(value: Any) -> Any:
+    return value.encode("utf-8") if isinstance(value, str) else value
 
 
 def _guess_type(values: Sequence[Any]) -> int:

@@ -16,7 +16,7 @@ import tensorflow as tf
 from tfx.components.example_gen.component import FileBasedExampleGen
 from tfx.types import standard_artifacts
 
-from pipeline.config import DataConfig
+from pipeline.data_config import DataConfig
 
 Table = Mapping[str, Sequence[Any]]
 """Values by column."""

@@ -1,5 +1,6 @@
 """InteractionExampleGen, run on Beam: examples, outcomes of rows, formats, spans and caching."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -11,7 +12,8 @@ from tfx.orchestration import metadata
 
 from pipeline.components.interaction_example_gen import InteractionExampleGen
 from pipeline.components.source_storage import DataQualityError
-from pipeline.config import TableConfig, load_config
+from pipeline.config import load_config
+from pipeline.data_config import TableConfig
 from tests.components.example_gen_runs import (
     Table,
     make_data,
@@ -189,6 +191,12 @@ def test_unusable_files_fail(tmp_path):
     write_tsv(tmp_path / "interactions.tsv", ["user,item,time,rating"], [])
     with pytest.raises(DataQualityError, match=r"It has \['user,item,time,rating'\]; is the delimiter '\\t' right\?"):
         run(make_data(tmp_path), tmp_path)
+    (tmp_path / "interactions.tsv.gz").write_bytes(gzip.compress(b"user\titem\ttime\trating\n" * 99)[:-9])
+    cut_off = make_data(tmp_path).model_copy(
+        update={"interactions": with_suffix(make_data(tmp_path).interactions, ".tsv.gz")}
+    )
+    with pytest.raises(DataQualityError, match=r"/interactions\.tsv\.gz: cannot be read to its end: "):
+        run(cut_off, tmp_path)
     (tmp_path / "interactions.tsv").unlink()
     with pytest.raises(DataQualityError, match=r"interactions.pattern: no file matches '.*/interactions.tsv'"):
         run(make_data(tmp_path), tmp_path)

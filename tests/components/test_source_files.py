@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from pipeline.components.source_files import find_files, raw_text, read_records
 from pipeline.components.source_storage import DataQualityError
-from pipeline.config import TableConfig
+from pipeline.data_config import TableConfig
 
 CELL = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8)
 
@@ -115,6 +115,16 @@ def test_parquet_keeps_lists_and_nulls(tmp_path):
 def test_broken_files_are_named(tmp_path, file_format, message):
     with pytest.raises(DataQualityError, match=f"broken: {message}"):
         read(tmp_path / "broken", b"x" * 40, table(file_format, "a"))
+
+
+@pytest.mark.parametrize("file_format", ["csv", "tsv", "tfrecord"])
+@pytest.mark.parametrize("fault", ["cut off", "corrupt", "no gzip"])
+def test_broken_compression_is_named(tmp_path, file_format, fault):
+    whole = gzip.compress(b"a\n" + bytes(range(32, 127)) * 2000 if file_format != "tfrecord" else b"\0" * 4000)
+    middle = len(whole) // 2
+    content = {"cut off": whole[:middle], "corrupt": whole[:middle] + b"\xff" * 99, "no gzip": b"a\n1\n"}[fault]
+    with pytest.raises(DataQualityError, match=r"broken\.gz: (cannot be read to its end|record 1 is broken): \S"):
+        read(tmp_path / "broken.gz", content, table(file_format, "a"))
 
 
 def test_tfrecords(tmp_path):

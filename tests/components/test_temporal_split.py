@@ -18,7 +18,7 @@ from pipeline.components.temporal_split import (
     locate_cuts,
     sum_counts,
 )
-from pipeline.config import SplitConfig
+from pipeline.data_config import SplitConfig
 
 GROUPS = st.lists(st.lists(st.integers(-3, 9) | st.integers(0, 400_000)), min_size=1)
 SPLITS = st.tuples(st.integers(1, 97), st.integers(1, 97)).filter(lambda pair: sum(pair) < 100)

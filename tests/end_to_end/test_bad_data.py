@@ -48,7 +48,8 @@ def test_bad_columns_stop_at_the_gate(tmp_path: Path, tables: Tables):
     ):
         assert any(table in line and column in line and detail in line for line in problems), (column, problems)
     assert execution_states(config) == {**dict.fromkeys(BEFORE_THE_GATE, "COMPLETE"), "AnomalyGate": "FAILED"}
-    assert RunStore(config.metadata_path).report().state == "failed"
+    report = RunStore(config.metadata_path).report()
+    assert (report.state, report.failure, report.anomalies) == ("failed", str(failure.value), str(failure.value))
     assert served(config) == []
 
 
@@ -63,7 +64,10 @@ def test_malformed_rows_are_named_by_file_and_line(tmp_path: Path, tables: Table
     assert result.exit_code == 1
     lines = [line.strip() for line in result.stdout.splitlines()]
     start = lines.index(next(line for line in lines if line.startswith("The run failed:")))
-    headline, first, second, rest, where = lines[start:]
+    headline, first, second, rest, where, _, *next_steps = lines[start:]
+    assert any(line.startswith("InteractionExampleGen") and "failed" in line for line in lines[:start])
+    assert next_steps[0] == "Next:"
+    assert next_steps[-1] == f"marquee status --json --config {file}"
     assert headline.startswith("The run failed: interactions: 2 of 1000 rows (0.20%) were rejected")
     assert first == f"{tmp_path}/data/interactions.tsv:6: timestamp: '[/yesterday]' is not a number of seconds"
     assert "interactions.tsv:11: " in second

@@ -29,12 +29,11 @@ def test_features_are_summed_and_bags_scaled_by_the_root_of_their_size():
     for weight in encoder.weights:
         weight.assign(tf.random.normal(weight.shape))
     actual = encoder({name: tf.constant(value) for name, value in BATCH.items()})
-    hours, genres = (
-        next(weight.numpy() for weight in encoder.weights if weight.shape == (size, DIMENSION)) for size in (24, 6)
-    )
+    table = next(weight.numpy() for weight in encoder.weights if weight.shape == (24 + 6, DIMENSION))
+    hours, genres = table[:24], table[24:]
     numbers = next(weight.numpy() for weight in encoder.weights if weight.shape == (2, DIMENSION))
     bias = next(weight.numpy() for weight in encoder.weights if weight.shape == (DIMENSION,))
-    assert len(encoder.weights) == 4
+    assert len(encoder.weights) == 3
     expected = [
         bias + hours[0] + (genres[1] + genres[5]) / np.sqrt(2) + np.array([0.5, 1.0]) @ numbers,
         bias + hours[23] + np.array([-1.0, 0.0]) @ numbers,

@@ -28,10 +28,12 @@ class ScriptedModel(tf.keras.Model):
         self.scores = tf.Variable(tf.zeros(len(script[0])), name="scores")
         self._step = tf.Variable(0, trainable=False, name="step")
 
-    def train_step(self, batch):
+    def compute_loss(self, batch, training):
+        assert training
         current = (self._step.assign_add(1) - 1) // self._steps
         self.scores.assign(self._script[current])
-        return {"loss": self._losses[current]}
+        # A gradient of zero: the optimizer leaves the order of the scores alone.
+        return self._losses[current] + 0.0 * tf.reduce_sum(self.scores)
 
 
 class ScriptedScorer:

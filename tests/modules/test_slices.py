@@ -18,6 +18,8 @@ COLUMNS = ColumnTable.from_schema(
         feature { name: "time" type: INT annotation { tag: "timestamp" } }
         feature { name: "age" type: INT annotation { tag: "user" tag: "continuous" } }
         feature { name: "speed" type: FLOAT annotation { tag: "context" tag: "continuous" } }
+        feature { name: "history_item_ids" type: BYTES annotation { tag: "history" tag: "item_id" } }
+        feature { name: "seen_item_ids" type: BYTES annotation { tag: "seen" } }
         """
     )
 )

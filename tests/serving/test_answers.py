@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
 from pipeline.serving.answers import AnswerChecker, AnswerError
 from pipeline.serving.client import RecommenderClient
+from pipeline.serving.messages import (
+    get_model_metadata_pb2,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+    types_pb2,
+)
 from pipeline.serving.requests import HistoryEvent, build_example
 from pipeline.serving.server import ModelServer
 from tests.serving.saved_models import CATALOGUE, export_recommender, publish
@@ -90,3 +99,43 @@ def test_a_server_that_is_gone_is_an_error():
         pytest.raises(AnswerError, match=r"signatures cannot be read: .*UNAVAILABLE"),
     ):
         AnswerChecker(client, timeout_seconds=60).check(EXAMPLES)
+
+
+class _OddServer(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Claims to be a recommender, and answers with a tensor of a type that no client knows."""
+
+    def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        for name, inputs, outputs in (
+            ("serving_default", ["examples"], ["item_ids", "scores"]),
+            ("rank", ["examples", "candidate_ids"], ["scores"]),
+            ("similar", ["item_ids"], ["item_ids", "scores"]),
+        ):
+            for key in inputs:
+                signatures.signature_def[name].inputs[key].SetInParent()
+            for key in outputs:
+                signatures.signature_def[name].outputs[key].SetInParent()
+        response = get_model_metadata_pb2.GetModelMetadataResponse()
+        response.metadata["signature_def"].Pack(signatures)
+        return response
+
+    def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
+        response = predict_pb2.PredictResponse()
+        response.outputs["scores"].dtype = types_pb2.DT_COMPLEX64
+        return response
+
+
+def test_an_answer_of_an_odd_type_is_an_error():
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_OddServer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    message = (
+        "serving_default, example 1 of 4: the answer cannot be read: cannot read a tensor of type number "
+        f"{types_pb2.DT_COMPLEX64}"
+    )
+    try:
+        with RecommenderClient(f"127.0.0.1:{port}") as client, pytest.raises(AnswerError, match=f"^{message}$"):
+            AnswerChecker(client, timeout_seconds=60).check(EXAMPLES)
+    finally:
+        server.stop(None)

@@ -1,0 +1,140 @@
+"""Configuration of the source tables, and of how their interactions become examples.
+
+Importing this module imports neither TensorFlow nor TFX.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, Field
+
+from modules import features
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """Base of every section of the configuration: unknown fields are refused, nothing mutates."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class ColumnConfig(Section):
+    """Where one feature comes from in a source table."""
+
+    source: str
+    """Name of the column in the file (or of the feature, for TFRecord)."""
+    type: Literal["int", "float", "string"] | None = None
+    """Type to parse to; values that do not parse make the row malformed. Unset: inferred from the whole column."""
+    separator: str | None = Field(default=None, min_length=1)
+    """Splits the cell into several values, e.g. `|` for genres. Unset: one value."""
+
+
+class TableConfig(Section):
+    """One source table: files of one format and the columns to take from them."""
+
+    pattern: str
+    """Glob of the table's files, relative to `data.directory`, e.g. `interactions.tsv` or `interactions-*.parquet`."""
+    format: Literal["csv", "tsv", "parquet", "tfrecord"]
+    """File format. CSV and TSV need a header line and UTF-8; `.gz` files are decompressed."""
+    delimiter: str | None = Field(default=None, min_length=1, max_length=1)
+    """Field separator of a CSV or TSV file. Unset: a comma or a tab."""
+    columns: dict[str, ColumnConfig]
+    """Feature name (as in the schema) to source column. A bare string is short for `{source: string}`."""
+
+    @pydantic.field_validator("columns", mode="before")
+    @classmethod
+    def _expand_short_form(cls, columns: Any) -> Any:
+        if isinstance(columns, Mapping):
+            return {name: {"source": spec} if isinstance(spec, str) else spec for name, spec in columns.items()}
+        return columns
+
+    @property
+    def field_delimiter(self) -> str:
+        """The delimiter in force."""
+        return self.delimiter or ("\t" if self.format == "tsv" else ",")
+
+
+class SplitConfig(Section):
+    """Global temporal split: shares of the events, in order of time."""
+
+    train: Share = 0.8
+    """Share of the events, the earliest ones, that models are fitted on."""
+    validation: Share = 0.1
+    """Share of the events, the next ones, that settings and early stopping are decided on. The rest is the test."""
+
+    @pydantic.model_validator(mode="after")
+    def _leave_a_test_split(self) -> SplitConfig:
+        if not 0 < self.train < self.train + self.validation < 1:
+            raise ValueError(
+                "train and validation must be above 0 and leave a share for the test split; "
+                f"received {self.train} + {self.validation}"
+            )
+        return self
+
+
+class DataConfig(Section):
+    """The three source tables and how interactions become examples."""
+
+    directory: str
+    """Folder of the source files. May contain `{SPAN}`, e.g. `data/span-{SPAN}`: then the latest span is ingested."""
+    interactions: TableConfig
+    """The interaction log. Must map `user_id`, `item_id` and `timestamp`; the other columns are feedback or context."""
+    items: TableConfig
+    """The catalogue. Must map `item_id`."""
+    users: TableConfig | None = None
+    """User profiles. Must map `user_id`. Unset: users have no columns of their own."""
+    feedback: str | None = None
+    """Interaction column that holds the feedback (a rating, seconds watched); it is written to the history too."""
+    splits: SplitConfig = SplitConfig()
+    """Shares of the global temporal split."""
+    history_length: int = Field(default=50, ge=1, le=1000)
+    """Most recent strictly earlier interactions that are written to an example."""
+    timestamp_unit: Literal["seconds", "milliseconds"] = "seconds"
+    """Unit of the source timestamps; examples always carry seconds."""
+    earliest: datetime.date = Field(default=datetime.date(1980, 1, 1), ge=datetime.date(1970, 1, 2))
+    """Events before this day (UTC) are rejected as malformed. From 1970-01-02 on: 0 means a missing time."""
+    latest: datetime.date = datetime.date(2100, 1, 1)
+    """Events on or after this day (UTC) are rejected as malformed."""
+    max_rejected_share: Share = 0.001
+    """Share of rejected rows, per table, above which ingestion fails."""
+
+    @pydantic.model_validator(mode="after")
+    def _require_key_columns(self) -> DataConfig:
+        required = {"interactions": ("user_id", "item_id", "timestamp"), "items": ("item_id",), "users": ("user_id",)}
+        for table_name, names in required.items():
+            table = getattr(self, table_name)
+            for name in names:
+                if table is not None and name not in table.columns:
+                    raise ValueError(f"{table_name}.columns must map {name!r}; received only {sorted(table.columns)}")
+        others = sorted(set(self.interactions.columns) - set(required["interactions"]))
+        if self.feedback is not None and self.feedback not in others:
+            raise ValueError(f"feedback must name one of interactions.columns {others}; received {self.feedback!r}")
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _name_features_once(self) -> DataConfig:
+        taken = {features.HISTORY_ITEM_IDS, features.HISTORY_TIMESTAMPS, features.SEEN_ITEM_IDS}
+        if self.feedback is not None:
+            taken.add(features.history_feature_name(self.feedback))
+        keys = {"interactions": None, "items": features.ITEM_ID, "users": features.USER_ID}
+        for table_name, key in keys.items():
+            table = getattr(self, table_name)
+            names = set(table.columns) - {key} if table is not None else set()
+            if taken & names:
+                raise ValueError(
+                    f"{table_name}.columns must use names that neither another table nor the history uses; "
+                    f"received {sorted(taken & names)}"
+                )
+            taken |= names
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _leave_some_days(self) -> DataConfig:
+        if self.earliest >= self.latest:
+            raise ValueError(f"earliest must be a day before latest; received {self.earliest} and {self.latest}")
+        return self
