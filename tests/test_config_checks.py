@@ -61,9 +61,7 @@ def test_a_column_may_not_have_the_name_of_a_bands_slice(tmp_path: Path):
     text = load_config("movielens-100k").read_schema_text()
     path.write_text(text.replace('name: "zip_code"', 'name: "age_band"'), encoding="utf-8")
 
-    with pytest.raises(
-        ConfigError, match=r"evaluation\.bands: the slice 'age_band' of the bands of 'age' has"
-    ):
+    with pytest.raises(ConfigError, match=r"evaluation\.bands: the slice 'age_band' of the bands of 'age' has"):
         check_against_schema(load_config("movielens-100k", [f"schema_file={path}"]))
 
 

@@ -45,7 +45,7 @@ class Metadata:
             node = self._context("node", f"films.{component}")
             type_id = self.store.put_execution_type(metadata_store_pb2.ExecutionType(name=component))
             execution = metadata_store_pb2.Execution(type_id=type_id, last_known_state=state)
-            self.store.put_execution(execution, [], [metadata_store_pb2.Context(id=item) for item in (run, node)])
+            self.store.put_execution(execution, [], [run, node])
 
     def add_push(self, run_id: str, version: str, state: int) -> Path:
         """Adds a run that pushed a version, or found that push in the cache; returns the version's folder."""
@@ -65,12 +65,11 @@ class Metadata:
     def report(self, run_id: str | None = None) -> RunReport:
         return RunStore(self.path).report(run_id)
 
-    def _context(self, type_name: str, name: str) -> int:
+    def _context(self, type_name: str, name: str) -> metadata_store_pb2.Context:
         type_id = self.store.put_context_type(metadata_store_pb2.ContextType(name=type_name))
-        known = self.store.get_context_by_type_and_name(type_name, name)
-        return (
-            known.id if known else self.store.put_contexts([metadata_store_pb2.Context(type_id=type_id, name=name)])[0]
-        )
+        if self.store.get_context_by_type_and_name(type_name, name) is None:
+            self.store.put_contexts([metadata_store_pb2.Context(type_id=type_id, name=name)])
+        return self.store.get_context_by_type_and_name(type_name, name)
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from pipeline.cli import app
@@ -52,7 +51,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     assert server.returncode == 0
 
 
-def _invoke(*arguments: str) -> Result:
+def _invoke(*arguments: str):
     return CliRunner().invoke(app, list(arguments), env={"COLUMNS": "120", "TERM": "dumb", "NO_COLOR": "1"})
 
 

@@ -29,7 +29,6 @@ _CHANNEL_OPTIONS = (
     ("grpc.max_receive_message_length", -1),
     ("grpc.enable_http_proxy", 0),  # A model server is a neighbour, never behind the proxy to the outside.
     ("grpc.initial_reconnect_backoff_ms", 100),  # Who waits for a server to start wants to know soon.
-    ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 2000),
 )
 _POLL_SECONDS = 0.1

@@ -76,7 +76,7 @@ def script(world):
 
 
 def _fit(world, script, losses=None, **settings):
-    config = GradientDescentConfig(batch_size=BATCH_SIZE, **settings)
+    config = GradientDescentConfig(weight_decay=0, batch_size=BATCH_SIZE, **settings)
     num_examples = len(world.rows["train"])
     lines: list[str] = []
     model = ScriptedModel(script, losses or [1.0] * len(script), num_examples // BATCH_SIZE)
