@@ -64,18 +64,15 @@ def find_user(data: DataConfig, schema: schema_pb2.Schema, user_id: str) -> User
       UnknownUserError: if no table has a row of the user.
       DataQualityError: if a table cannot be read.
     """
-    columns: dict[str, Any] = {USER_ID: user_id}
-    if data.users is not None:
-        profiles = _first_rows(data, "users", data.users, USER_ID, {user_id}, schema)
-        for name, values in profiles.get(user_id, {}).items():
-            columns[name] = values[0] if len(values) == 1 else values
+    profiles = _first_rows(data, "users", data.users, USER_ID, {user_id}, schema) if data.users is not None else {}
     events = _find_events(data, schema, user_id)
-    if len(columns) == 1 and not events:
+    if user_id not in profiles and not events:
         raise UnknownUserError(
             f"no row of user {user_id!r} in {data.directory}; "
             f"expected one in {data.users.pattern + ' or ' if data.users else ''}{data.interactions.pattern}"
         )
-    return User(columns, events)
+    columns = {name: values[0] if len(values) == 1 else values for name, values in profiles.get(user_id, {}).items()}
+    return User({USER_ID: user_id, **columns}, events)
 
 
 def find_titles(data: DataConfig, schema: schema_pb2.Schema, item_ids: Collection[str]) -> dict[str, dict[str, str]]:

@@ -29,6 +29,7 @@ from pipeline.components.recommender_evaluator import RecommenderEvaluator
 from pipeline.components.recommender_trainer import RecommenderTrainer
 from pipeline.components.server_validator import ServerValidator
 from pipeline.config import ConfigError, PipelineConfig, describe_validation_error
+from pipeline.config_checks import check_against_schema
 from pipeline.evaluation import build_eval_config
 
 
@@ -46,9 +47,10 @@ def create_pipeline(
       metadata_path: SQLite file of ML Metadata, or None where the orchestrator brings its own.
 
     Raises:
-      ConfigError: if the model's family or settings do not exist.
+      ConfigError: if the model's family or settings do not exist, or the configuration and the schema do not fit.
     """
     check_model(config)
+    check_against_schema(config)
     schema_text = config.read_schema_text()
 
     # Joins the tables and writes an example per interaction, with the history that was known at its time.
@@ -85,7 +87,7 @@ def create_pipeline(
         preprocessing_fn="modules.preprocessing.preprocessing_fn",
         custom_config={
             "schema_text": schema_text,
-            "code_version": code_version("preprocessing.py", "features.py"),
+            "code_version": code_version("preprocessing.py", "features.py", "derived_names.py"),
             **config.features.model_dump(include={"quantile_buckets", "text_tokens", "max_vocabulary_size"}),
         },
         splits_config=SplitsConfig(analyze=["train"], transform=["train", "eval"]),

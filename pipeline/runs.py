@@ -115,8 +115,8 @@ class RunStore:
         config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
         try:
             self._store = ml_metadata.MetadataStore(config)
-        except ml_metadata.errors.StatusError as error:
-            raise NoRunError(f"no run can be read from {metadata_path}: {error}") from error
+        except RuntimeError as error:  # The run that made it has written nothing yet, or it is another kind of file.
+            raise NoRunError(f"no run yet: {metadata_path} holds no metadata") from error
         self._lock_path = Path(metadata_path).parent / LOCK_FILE
 
     def run_ids(self) -> list[str]:

@@ -17,7 +17,7 @@ TABLES = {
     "interactions.tsv": "user_id\titem_id\trating\ttimestamp\n"
     "7\t20\t4\t880000200\n8\t10\t1\t880000050\n7\t10\t5\t880000100\n7\t30\tbad\t880000300\n",
     "items.tsv": "item_id\ttitle\trelease_year\tgenres\n10\tToy Story\t1995\tComedy|Children's\n20\tHeat\t\tAction\n",
-    "users.tsv": "user_id\tage\tgender\toccupation\tzip_code\n7\t24\tM\twriter\t01234\n9\t\tF\tother\t9\n",
+    "users.tsv": "user_id\tage\tgender\toccupation\tzip_code\n7\t24\tM\twriter\t01234\n9\t\tF\tother\t9\n6\t\t\t\t\n",
 }
 
 
@@ -46,6 +46,7 @@ def test_a_user_without_events_or_without_a_profile_is_known_still(data_and_sche
         "zip_code": "9",
     }
     assert find_user(data, schema, "9").history == []
+    assert find_user(data, schema, "6").columns == {"user_id": "6"}
     assert find_user(data, schema, "8").history == [HistoryEvent("10", 880000050, 1.0)]
 
 

@@ -45,14 +45,6 @@ def test_patterns_of_several_depths_cannot_be_fingerprinted(tmp_path):
         InteractionExampleGen(deeper, "rejected")
 
 
-def test_a_feature_comes_from_one_table(tmp_path):
-    data = make_data(tmp_path)
-    columns = {**data.items.columns, "age": data.items.columns["year"]}
-    twice = data.model_copy(update={"items": data.items.model_copy(update={"columns": columns})})
-    with pytest.raises(ConfigError, match=r"the features \['age'\] are mapped more than once"):
-        InteractionExampleGen(twice, "rejected")
-
-
 @pytest.mark.parametrize(
     ("directory", "expected"),
     [

@@ -9,7 +9,7 @@ import pytest
 from tests.end_to_end.conftest import FirstRuns
 from tests.end_to_end.small_pipeline import COMPONENTS, RESOLVER, run, served, summarise
 
-pytestmark = pytest.mark.end_to_end
+pytestmark = [pytest.mark.end_to_end, pytest.mark.small_run]
 
 
 def test_a_version_that_was_removed_is_pushed_again(first_runs: FirstRuns):
