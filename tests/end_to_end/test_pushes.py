@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,8 @@ pytestmark = [pytest.mark.end_to_end, pytest.mark.small_run]
 
 def test_a_version_that_was_removed_is_pushed_again(first_runs: FirstRuns):
     config = first_runs.first.config
-    aside = first_runs.folder / "aside"
-    aside.mkdir()
-    for version in served(config):
-        Path(config.serving_directory, version).rename(aside / version)
+    serving = Path(config.serving_directory)
+    aside = serving.rename(first_runs.folder / "aside")
     try:
         again = run(config)
         assert again.states["AtomicPusher"] == "COMPLETE"
@@ -32,5 +31,5 @@ def test_a_version_that_was_removed_is_pushed_again(first_runs: FirstRuns):
         assert f"{again.report.pushed.version} to" in summarise(settled.report)
         assert "by an earlier run" in summarise(settled.report)
     finally:
-        for version in aside.iterdir():
-            version.rename(Path(config.serving_directory, version.name))
+        shutil.rmtree(serving)
+        aside.rename(serving)
