@@ -191,6 +191,12 @@ def test_only_pushes_that_are_undone_leave_the_cache(metadata: Metadata) -> None
     assert [push.version for push in retire_undone_pushes(metadata.path)] == ["6"]
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where there is no `.venv`, whatever the tests run in."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 def make_report(**fields: object) -> RunReport:
     return RunReport.model_validate(
         {"pipeline": "films", "run_id": FIRST, "state": "complete", "components": {}, "total_seconds": 1.0, **fields}

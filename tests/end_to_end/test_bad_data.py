@@ -67,7 +67,7 @@ def test_malformed_rows_are_named_by_file_and_line(tmp_path: Path, tables: Table
     headline, first, second, rest, where, _, *next_steps = lines[start:]
     assert any(line.startswith("InteractionExampleGen") and "failed" in line for line in lines[:start])
     assert next_steps[0] == "Next:"
-    assert next_steps[-1] == f"marquee status --json --config {file}"
+    assert next_steps[-1].endswith(f"marquee status --json --config {file}")
     assert headline.startswith("The run failed: interactions: 2 of 1000 rows (0.20%) were rejected")
     assert first == f"{tmp_path}/data/interactions.tsv:6: timestamp: '[/yesterday]' is not a number of seconds"
     assert "interactions.tsv:11: " in second
