@@ -320,9 +320,9 @@ def test_the_commands_help_has_an_example_of_every_option():
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", run("--help").output).split())
 
     for option in (
-        "--config my-data.yaml",
+        "--config movielens-100k",
         "--output schemas/mine",
-        "--set data.directory",
+        "--set model.family=popularity",
         "--max-rows 50000",
         "--force",
     ):

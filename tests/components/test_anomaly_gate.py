@@ -38,6 +38,8 @@ feature { name: "title" type: BYTES presence { min_fraction: 0.99 min_count: 1 }
           annotation { tag: "item" tag: "text" } }
 feature { name: "history_item_ids" type: BYTES presence { min_fraction: 0 } value_count { min: 1 max: 2 }
           annotation { tag: "history" tag: "item_id" } }
+feature { name: "seen_item_ids" type: BYTES presence { min_fraction: 0 } value_count { min: 1 }
+          annotation { tag: "seen" } }
 string_domain { name: "gender" value: "F" value: "M" }
 """
 INTERACTION = {"user_id": [b"u"], "item_id": [b"i"], "timestamp": [1], "age": [30], "gender": [b"F"], "title": [b"t"]}

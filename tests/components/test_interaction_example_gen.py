@@ -12,12 +12,10 @@ from tfx.orchestration import metadata
 
 from pipeline.components.interaction_example_gen import InteractionExampleGen
 from pipeline.components.source_storage import DataQualityError
-from pipeline.config import load_config
 from pipeline.data_config import TableConfig
 from tests.components.example_gen_runs import (
     Table,
     make_data,
-    read_records,
     read_rejected,
     read_split,
     run_example_gen,
@@ -241,18 +239,6 @@ def with_suffix(table, suffix):
         columns["device"] = columns["rating"].model_copy(update={"source": "device"})
     pattern = table.pattern.replace(".tsv", suffix)
     return TableConfig(pattern=pattern, format=suffix.split(".")[1], columns=columns)
-
-
-@pytest.mark.real_data
-def test_movielens_is_split_exactly(tmp_path):
-    config = load_config("movielens-100k")
-    if not Path(config.data.directory).is_dir():
-        pytest.skip("`marquee data movielens-100k` gets the data")
-    artifact = run(config.data, tmp_path)
-    names = [f"num_examples_{split}" for split in SPLITS]
-    assert [artifact.get_int_custom_property(name) for name in names] == [79_999, 10_001, 10_000]
-    assert [len(read_records(artifact.uri, split)) for split in SPLITS] == [79_999, 10_001, 10_000]
-    assert artifact.get_int_custom_property("interactions_rejected") == 0
 
 
 def test_without_users_or_feedback_and_with_several_files_that_differ_in_column_order(tmp_path):
