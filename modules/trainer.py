@@ -15,6 +15,7 @@ import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from modules import features
+from modules.artifact_files import TRAINING_REPORT
 from modules.catalogue import read_catalogue
 from modules.features import ColumnTable, Role
 from modules.model_inputs import build_model_inputs
@@ -25,8 +26,6 @@ from modules.models.validation import Validator
 from modules.slices import SliceKeys
 from modules.training_data import TRAIN, VALIDATION, TrainingData
 from modules.warm_up import write_warm_up_requests
-
-TRAINING_REPORT = "training.json"
 
 _COUNT_BATCH_SIZE = 8192
 

@@ -15,8 +15,8 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 from pydantic import BaseModel
 
-VERDICT_FILE = "verdict.json"
-TRAINING_REPORT = "training.json"
+from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
+
 OVERALL = "overall"
 FAILURE_PROPERTY = "failure"
 LOCK_FILE = ".lock"

@@ -16,9 +16,8 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import io_utils
 
+from modules.artifact_files import VERDICT_FILE
 from pipeline.evaluation_results import read_evaluation, read_validation
-
-VERDICT_FILE = "verdict.json"
 
 
 class RecommenderEvaluatorExecutor(Executor):
