@@ -12,6 +12,7 @@ HISTORY_LOG_GAPS = "history_log_gaps"
 LOG_SEEN_COUNT = "log_seen_count"
 USER_ACTIVITY = "user_activity"
 TITLE_POPULARITY = "title_popularity"
+USER_KEY = "user_key"
 
 CYCLES = {HOUR: 24, WEEKDAY: 7}
 """Periods of the parts of the calendar that come with a sine and a cosine."""
@@ -42,7 +43,7 @@ def derived_names(continuous: Iterable[str], feedback_histories: Iterable[str]) 
       feedback_histories: names of the history columns that hold feedback.
     """
     numbers = (LOG_GAP, LOG_SEEN_COUNT)
-    names = {*CYCLES, DAY, HISTORY_LOG_GAPS, *SLICES, *numbers}
+    names = {USER_KEY, *CYCLES, DAY, HISTORY_LOG_GAPS, *SLICES, *numbers}
     names |= {f"{part}_{wave}" for part in CYCLES for wave in ("sin", "cos")}
     for name in (*continuous, *numbers):
         names |= {missing_name(name), bucket_name(name)}

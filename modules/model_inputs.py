@@ -48,7 +48,8 @@ class ModelInputs:
       item_vocabulary_size: number of item ids: padding, known titles and one out-of-vocabulary id.
       user_vocabulary_size: the same for users.
       use_item_ids: whether models may tell titles apart by their id.
-      use_time: whether models may use the gaps between past interactions and now.
+      use_time_buckets: whether models may use buckets of the gaps between past interactions and now.
+      use_continuous_time: whether models may use these gaps as numbers.
       history_feedback: name of the history's feedback buckets, or None.
       history_feedback_size: number of feedback buckets, 0 = missing.
     """
@@ -58,9 +59,15 @@ class ModelInputs:
     item_vocabulary_size: int
     user_vocabulary_size: int
     use_item_ids: bool
-    use_time: bool
+    use_time_buckets: bool
+    use_continuous_time: bool
     history_feedback: str | None
     history_feedback_size: int
+
+    @property
+    def use_gaps(self) -> bool:
+        """Whether models may use the gaps between past interactions and now in any form."""
+        return self.use_time_buckets or self.use_continuous_time
 
 
 def build_model_inputs(
@@ -71,7 +78,8 @@ def build_model_inputs(
     Args:
       columns: roles and kinds of the raw columns.
       transform: transform graph, which knows the vocabularies.
-      groups: switched-on feature groups out of `ids`, `user`, `item`, `context` and `time`.
+      groups: switched-on feature groups out of `ids`, `user`, `item`, `context`, `time_buckets` and
+        `continuous_time`.
       quantile_buckets: `FeatureConfig.quantile_buckets`.
     """
 
@@ -85,15 +93,14 @@ def build_model_inputs(
         if column.kind in (Kind.MULTI_HOT, Kind.TEXT):
             return [ModelInput(column.name, Form.ID_BAG, vocabulary_size(column.name))]
         if column.kind is Kind.CONTINUOUS:
-            return continuous(column.name)
+            return [*numbers(column.name), bucket(column.name)]
         return []
 
-    def continuous(name: str) -> list[ModelInput]:
-        return [
-            ModelInput(name, Form.NUMBER),
-            ModelInput(preprocessing.missing_name(name), Form.NUMBER),
-            ModelInput(preprocessing.bucket_name(name), Form.ID, quantile_buckets + 2),
-        ]
+    def numbers(name: str) -> list[ModelInput]:
+        return [ModelInput(name, Form.NUMBER), ModelInput(preprocessing.missing_name(name), Form.NUMBER)]
+
+    def bucket(name: str) -> ModelInput:
+        return ModelInput(preprocessing.bucket_name(name), Form.ID, quantile_buckets + 2)
 
     query = [
         model_input
@@ -103,14 +110,15 @@ def build_model_inputs(
         for model_input in inputs_of(column)
     ]
     if columns.with_role(Role.SEEN):
-        query += continuous(preprocessing.LOG_SEEN_COUNT)
-    use_time = "time" in groups
-    if use_time:
+        query += [*numbers(preprocessing.LOG_SEEN_COUNT), bucket(preprocessing.LOG_SEEN_COUNT)]
+    has_gaps = columns.history_of(Role.TIMESTAMP) is not None
+    if "time_buckets" in groups:
         query += [ModelInput(part, Form.ID, period) for part, period in preprocessing.CYCLES.items()]
+        query += [bucket(preprocessing.LOG_GAP)] if has_gaps else []
+    if "continuous_time" in groups:
         query += [ModelInput(f"{part}_{wave}", Form.NUMBER) for part in preprocessing.CYCLES for wave in ("sin", "cos")]
         query.append(ModelInput(preprocessing.DAY, Form.NUMBER))
-        if columns.history_of(Role.TIMESTAMP) is not None:
-            query += continuous(preprocessing.LOG_GAP)
+        query += numbers(preprocessing.LOG_GAP) if has_gaps else []
     item = [
         model_input for column in columns.with_role(Role.ITEM) if "item" in groups for model_input in inputs_of(column)
     ]
@@ -123,7 +131,8 @@ def build_model_inputs(
         item_vocabulary_size=vocabulary_size(item_column.name),
         user_vocabulary_size=vocabulary_size(user_column.name),
         use_item_ids="ids" in groups,
-        use_time=use_time and columns.history_of(Role.TIMESTAMP) is not None,
+        use_time_buckets=has_gaps and "time_buckets" in groups,
+        use_continuous_time=has_gaps and "continuous_time" in groups,
         history_feedback=preprocessing.bucket_name(feedback.name) if feedback else None,
         history_feedback_size=quantile_buckets + 2,
     )

@@ -7,6 +7,7 @@ out-of-vocabulary bucket.
 | tags | transformed features |
 | --- | --- |
 | `user_id`, `item_id` | id, int64 `[batch]` |
+| `user_id` | `user_key`: a fingerprint that tells users apart whom no vocabulary knows, int64 `[batch]` |
 | `categorical` | id, int64 `[batch]` |
 | `multi_hot` | ids, int64 `[batch, max values]`, 0-padded |
 | `text` | token ids, int64 `[batch, text_tokens]`, 0-padded |
@@ -33,6 +34,7 @@ from modules.derived_names import (
     HOUR,
     LOG_GAP,
     LOG_SEEN_COUNT,
+    USER_KEY,
     WEEKDAY,
     bucket_name,
     missing_name,
@@ -43,6 +45,7 @@ DEFAULT_HISTORY_LENGTH = 50
 DEFAULT_MULTI_HOT_VALUES = 16
 
 _SECONDS_PER_DAY = 86_400
+_FINGERPRINTS = 2**63 - 1
 # 1 January 1970 was a Thursday; weekday 0 is Monday.
 _EPOCH_WEEKDAY = 3
 
@@ -86,7 +89,9 @@ class _ColumnTransformer:
     def transform(self, column: Column) -> dict[str, Any]:
         raw = self._inputs[column.name]
         if column.role in (Role.USER_ID, Role.ITEM_ID):
-            return {column.name: self._ids(_first_value(raw, ""), column.name)}
+            first = _first_value(raw, "")
+            keys = {USER_KEY: tf.strings.to_hash_bucket_fast(first, _FINGERPRINTS)}
+            return {column.name: self._ids(first, column.name), **(keys if column.role is Role.USER_ID else {})}
         if column.role is Role.LABEL:
             return {column.name: tf.cast(_first_value(raw, 0), tf.float32)}
         if column.role is Role.TIMESTAMP:

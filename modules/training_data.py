@@ -40,7 +40,14 @@ class TrainingData:
                 raise ValueError(f"the {split} split has no file: nothing matches {list(globs)}")
         return cls(files, transform.transformed_feature_spec())
 
-    def batches(self, split: str, batch_size: int, shuffle_seed: int | None = None) -> tf.data.Dataset:
+    def with_validation_in_training(self) -> TrainingData:
+        """Returns the same data with the validation split also a part of the training split, for a final fit."""
+        train = [*self.files[TRAIN], *self.files[VALIDATION]]
+        return dataclasses.replace(self, files={**self.files, TRAIN: train})
+
+    def batches(
+        self, split: str, batch_size: int, shuffle_seed: int | None = None, columns: Sequence[str] | None = None
+    ) -> tf.data.Dataset:
         """Returns the batches of a split, dictionaries of `[batch, ...]` tensors.
 
         Serialized examples are decompressed once and kept in memory, shuffled and then parsed batch by batch, which
@@ -50,12 +57,13 @@ class TrainingData:
           split: name of the split.
           batch_size: examples per batch; the last batch may be smaller when nothing is shuffled, else it is dropped.
           shuffle_seed: seed of a new order for every pass, or None for the order of the files.
+          columns: the only features to parse; None for all.
         """
         dataset = tf.data.TFRecordDataset(list(self.files[split]), compression_type="GZIP").cache()
         if shuffle_seed is not None:
             dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=shuffle_seed, reshuffle_each_iteration=True)
         dataset = dataset.batch(batch_size, drop_remainder=shuffle_seed is not None)
-        spec = dict(self.feature_spec)
+        spec = {name: self.feature_spec[name] for name in (self.feature_spec if columns is None else columns)}
         return dataset.map(
             lambda serialized: tf.io.parse_example(serialized, spec), num_parallel_calls=2, deterministic=True
         ).prefetch(4)

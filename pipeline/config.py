@@ -10,6 +10,7 @@ import itertools
 import json
 import math
 import re
+import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +24,8 @@ from pipeline.data_config import DataConfig, Section
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 SCHEMA_DIRECTORY = Path(__file__).parent.parent / "schemas"
 
-FeatureGroup = Literal["ids", "user", "item", "context", "time"]
+FeatureGroup = Literal["ids", "user", "item", "context", "time_buckets", "continuous_time"]
+FEATURE_GROUPS: tuple[FeatureGroup, ...] = typing.get_args(FeatureGroup)
 
 
 class ConfigError(ValueError):
@@ -33,8 +35,9 @@ class ConfigError(ValueError):
 class FeatureConfig(Section):
     """What Transform computes and which of it the models see."""
 
-    groups: tuple[FeatureGroup, ...] = ("ids", "user", "item", "context", "time")
-    """Feature groups that models may use. Leave some out to run an ablation; Transform stays cached."""
+    groups: tuple[FeatureGroup, ...] = FEATURE_GROUPS
+    """Feature groups that models may use: `time_buckets` are hours, weekdays and bucketised gaps, `continuous_time` the
+    same as numbers. Leave some out to run an ablation; Transform stays cached."""
     quantile_buckets: int = Field(default=10, ge=2)
     """Buckets of each bucketised continuous feature."""
     text_tokens: int = Field(default=8, ge=1)

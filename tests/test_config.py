@@ -60,7 +60,7 @@ def test_a_minimal_document_gets_the_documented_defaults(tmp_path):
     assert (config.data.interactions.field_delimiter, config.data.items.field_delimiter) == (",", "\t")
     assert config.data.history_length == 50
     assert (config.data.splits.train, config.data.splits.validation) == (0.8, 0.1)
-    assert config.features.groups == ("ids", "user", "item", "context", "time")
+    assert config.features.groups == ("ids", "user", "item", "context", "time_buckets", "continuous_time")
     assert config.artifact_root == "runs/x/artifacts"
     assert config.metadata_path == "runs/x/metadata.sqlite"
     assert config.log_directory == "runs/x/logs"

@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict
 
 from modules.catalogue import Catalogue
 from modules.model_inputs import ModelInputs
+from modules.models.search_space import Dimension
 from modules.training_data import TrainingData
 
 
@@ -24,6 +25,9 @@ class RecommenderConfig(BaseModel):
     """Base of the families' settings: unknown fields are refused, every field is documented."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    search_space: ClassVar[Mapping[str, Dimension]] = {}
+    """What `marquee tune` tries, by field; the other fields keep the values configured."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,12 +65,30 @@ class FitContext:
       seed: seed of every source of randomness.
       log_directory: where TensorBoard logs go.
       report_progress: is called with a line of text for the user after each pass.
+      like_threshold: feedback from which on an interaction counts as liked, or None where the data have no feedback.
+      epochs: number of passes that an earlier fit found best, to be made without looking at validation; None to find
+        out.
     """
 
     inputs: ModelInputs
     seed: int
     log_directory: str
     report_progress: Callable[[str], None]
+    like_threshold: float | None = None
+    epochs: int | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class FeedbackPrediction:
+    """What users are expected to make of titles.
+
+    Attributes:
+      like_probability: probability of a liking, float32 `[batch, candidates]`.
+      feedback: expected feedback, on its own scale, float32 `[batch, candidates]`.
+    """
+
+    like_probability: tf.Tensor
+    feedback: tf.Tensor
 
 
 class Scorer(tf.Module, abc.ABC):
@@ -83,6 +105,29 @@ class Scorer(tf.Module, abc.ABC):
           float32 `[batch, num_items]`, in the catalogue's order; higher is better. A row must depend on its own query
           only.
         """
+
+    def score_candidates(self, query: Mapping[str, tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
+        """Scores given items for every query; the same scores as those of `score_catalogue`.
+
+        Families that can score a few items faster than all override this.
+
+        Args:
+          query: transformed query features, each `[batch, ...]`.
+          rows: catalogue rows, int64 `[batch, candidates]`.
+
+        Returns:
+          float32 `[batch, candidates]`.
+        """
+        return tf.gather(self.score_catalogue(query), rows, batch_dims=1)
+
+    def predict_feedback(self, query: Mapping[str, tf.Tensor], rows: tf.Tensor) -> FeedbackPrediction | None:
+        """Predicts the feedback on given items, in families that learn it; None in all others.
+
+        Args:
+          query: transformed query features, each `[batch, ...]`.
+          rows: catalogue rows, int64 `[batch, candidates]`.
+        """
+        return None
 
     @abc.abstractmethod
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
@@ -107,3 +152,18 @@ class Recommender(abc.ABC):
     @abc.abstractmethod
     def fit(self, data: TrainingData, catalogue: Catalogue, context: FitContext) -> tuple[Scorer, FitReport]:
         """Fits the model on the training split; settings such as the number of passes are decided on validation."""
+
+    def refit(
+        self, data: TrainingData, catalogue: Catalogue, context: FitContext, scorer: Scorer, report: FitReport
+    ) -> Scorer:
+        """Fits again on training and validation data, with what was decided on validation in the first fit.
+
+        Args:
+          data: the transformed splits.
+          catalogue: the titles to rank.
+          context: as for the first fit.
+          scorer: what the first fit returned.
+          report: what the first fit reported.
+        """
+        final = dataclasses.replace(context, epochs=report.best_epoch or None)
+        return self.fit(data.with_validation_in_training(), catalogue, final)[0]

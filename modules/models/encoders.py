@@ -91,15 +91,25 @@ class HistoryAttention(tf.keras.layers.Layer):
       dimension: length of the vectors.
       heads: attention heads.
       feedback_size: number of feedback buckets, 0 for none.
-      use_gaps: whether events carry the time that passed since.
+      use_gap_buckets: whether events carry the bucket of the time that passed since.
+      use_gap_decay: whether attention falls with that time.
       dropout: rate on the summary.
     """
 
-    def __init__(self, dimension: int, heads: int, feedback_size: int, use_gaps: bool, dropout: float, name: str):
+    def __init__(
+        self,
+        dimension: int,
+        heads: int,
+        feedback_size: int,
+        use_gap_buckets: bool,
+        use_gap_decay: bool,
+        dropout: float,
+        name: str,
+    ):
         super().__init__(name=name)
         self._dimension, self._heads = dimension, heads
-        self._feedback_size, self._use_gaps = feedback_size, use_gaps
-        if buckets := feedback_size + (_GAP_BUCKETS if use_gaps else 0):
+        self._feedback_size, self._use_gap_buckets = feedback_size, use_gap_buckets
+        if buckets := feedback_size + (_GAP_BUCKETS if use_gap_buckets else 0):
             self._marks = self.add_weight(name=f"{name}_marks", shape=(buckets, dimension), initializer=_small_values())
         self._query_norm = tf.keras.layers.LayerNormalization(name=f"{name}_query_norm")
         self._dropout = tf.keras.layers.Dropout(dropout)
@@ -108,7 +118,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         self._recent = tf.keras.layers.Dense(dimension, name=f"{name}_recent")
         self._distance_decay = self.add_weight(name=f"{name}_distance_decay", shape=(heads,), initializer="zeros")
         self._gap_decay = (
-            self.add_weight(name=f"{name}_gap_decay", shape=(heads,), initializer="zeros") if use_gaps else None
+            self.add_weight(name=f"{name}_gap_decay", shape=(heads,), initializer="zeros") if use_gap_decay else None
         )
         self._mean_decay = self.add_weight(
             name=f"{name}_mean_decay", shape=(), initializer=tf.keras.initializers.Constant(-2.0)
@@ -165,7 +175,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         marks = []
         if self._feedback_size and feedback is not None:
             marks.append(tf.one_hot(feedback, self._feedback_size))
-        if self._use_gaps and log_gaps is not None:
+        if self._use_gap_buckets and log_gaps is not None:
             last_bucket = float(_GAP_BUCKETS - 1)
             marks.append(tf.one_hot(tf.cast(tf.clip_by_value(log_gaps, 0.0, last_bucket), tf.int64), _GAP_BUCKETS))
         return tf.concat(marks, axis=-1) if marks else None

@@ -111,11 +111,14 @@ def fit_with_early_stopping(
 
     reports: list[EpochReport] = []
     best_ndcg, best_epoch, best_weights = -1.0, 0, model.get_weights()
-    for epoch in range(1, config.max_epochs + 1):
+    for epoch in range(1, (context.epochs or config.max_epochs) + 1):
         started = time.monotonic()
         loss = float(np.mean([train_step(batch).numpy() for batch in batches]))
         if not np.isfinite(loss):
             raise ValueError(f"training diverged in epoch {epoch}: the loss is {loss}; try a lower learning rate")
+        if context.epochs is not None:
+            context.report_progress(f"epoch {epoch}/{context.epochs}: loss {loss:.4f}")
+            continue
         scorer.refresh()
         ndcg = validator.ndcg()
         reports.append(EpochReport(epoch, {"loss": loss, "validation_ndcg@10": ndcg}))
@@ -132,6 +135,7 @@ def fit_with_early_stopping(
         elif epoch - best_epoch >= config.patience:
             break
     writer.close()
-    model.set_weights(best_weights)
+    if context.epochs is None:
+        model.set_weights(best_weights)
     scorer.refresh()
     return FitReport(tuple(reports), best_epoch)

@@ -101,7 +101,8 @@ class QueryTower(tf.keras.layers.Layer):
             config.dimension,
             config.heads,
             inputs.history_feedback_size if inputs.history_feedback else 0,
-            inputs.use_time,
+            inputs.use_time_buckets,
+            inputs.use_continuous_time,
             config.dropout,
             name="history",
         )
@@ -126,7 +127,7 @@ class QueryTower(tf.keras.layers.Layer):
             history_items,
             query[HISTORY_ITEM_IDS] > 0,
             query[self._inputs.history_feedback] if self._inputs.history_feedback else None,
-            query[preprocessing.HISTORY_LOG_GAPS] if self._inputs.use_time else None,
+            query[preprocessing.HISTORY_LOG_GAPS] if self._inputs.use_gaps else None,
             training=training,
         )
         vector = asked + watched

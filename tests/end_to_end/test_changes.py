@@ -60,7 +60,7 @@ def test_a_worse_model_is_not_pushed(better: Run, first_runs: FirstRuns):
 def test_a_model_below_the_minimum_is_not_pushed(first_runs: FirstRuns):
     versions = served(first_runs.first.config)
     minimum = "evaluation.thresholds=[{metric: ndcg@10, slice: {gender: F}, minimum: 0.9}]"
-    groups = "features.groups=[ids, time]"
+    groups = "features.groups=[ids, time_buckets]"
     refused = run(make_config(first_runs.folder, *POPULARITY, minimum, groups))
 
     assert refused.nodes("COMPLETE") == FROM_THE_TRAINER, "other feature groups must leave Transform cached"

@@ -46,7 +46,9 @@ def test_features_are_summed_and_bags_scaled_by_the_root_of_their_size():
 def attention():
     """Summarises with weights as they might be after training."""
     tf.keras.utils.set_random_seed(2)
-    layer = HistoryAttention(DIMENSION, 2, feedback_size=5, use_gaps=True, dropout=0.5, name="history")
+    layer = HistoryAttention(
+        DIMENSION, 2, feedback_size=5, use_gap_buckets=True, use_gap_decay=True, dropout=0.5, name="history"
+    )
     history = _history()
     layer(**history)
     for weight in layer.weights:

@@ -10,10 +10,12 @@ ALWAYS = {"log_seen_count", "log_seen_count_missing", "log_seen_count_bucket"}
 FEATURES = {
     "user": {"age", "age_missing", "age_bucket", "gender", "occupation"},
     "context": {"device", "channel", "minutes", "minutes_missing", "minutes_bucket"},
-    "time": {"hour", "weekday", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "day"}
-    | {"log_gap", "log_gap_missing", "log_gap_bucket"},
+    "time_buckets": {"hour", "weekday", "log_gap_bucket"},
+    "continuous_time": {"hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "day", "log_gap", "log_gap_missing"},
     "item": {"title", "release_year", "release_year_missing", "release_year_bucket", "genres"},
 }
+
+QUERY_GROUPS = [group for group in FEATURES if group != "item"]
 
 
 def _build(world, groups):
@@ -26,10 +28,10 @@ def _names(inputs):
 
 def test_all_groups(world):
     inputs = _build(world, GROUPS)
-    assert _names(inputs.query) == FEATURES["user"] | FEATURES["context"] | FEATURES["time"] | ALWAYS
+    assert _names(inputs.query) == set().union(*(FEATURES[group] for group in QUERY_GROUPS)) | ALWAYS
     assert _names(inputs.item) == FEATURES["item"]
     assert len(inputs.query) == len(_names(inputs.query)) and len(inputs.item) == len(_names(inputs.item))
-    assert inputs.use_item_ids and inputs.use_time
+    assert inputs.use_item_ids and inputs.use_time_buckets and inputs.use_continuous_time
     assert (inputs.history_feedback, inputs.history_feedback_size) == ("history_rating_bucket", BUCKETS)
 
 
@@ -37,17 +39,18 @@ def test_all_groups(world):
 def test_a_group_that_is_left_out_takes_its_features_along_and_no_others(world, group):
     rest = [other for other in GROUPS if other != group]
     inputs = _build(world, rest)
-    expected = set().union(*(FEATURES[other] for other in ("user", "context", "time") if other != group))
+    expected = set().union(*(FEATURES[other] for other in QUERY_GROUPS if other != group))
     assert _names(inputs.query) == expected | ALWAYS
     assert _names(inputs.item) == (set() if group == "item" else FEATURES["item"])
     assert inputs.use_item_ids == (group != "ids")
-    assert inputs.use_time == (group != "time")
+    assert inputs.use_time_buckets == (group != "time_buckets")
+    assert inputs.use_continuous_time == (group != "continuous_time")
 
 
 def test_nothing_but_how_much_was_seen_remains_without_groups(world):
     inputs = _build(world, ())
     assert _names(inputs.query) == ALWAYS and not inputs.item
-    assert not inputs.use_item_ids and not inputs.use_time
+    assert not inputs.use_item_ids and not inputs.use_gaps
 
 
 @pytest.mark.parametrize("split", ["train", "eval"])

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 
 from modules.models.registry import create_recommender
 from modules.models.validation import Validator
-from tests.modules.small_world import query_of
+from tests.modules.small_world import GROUPS, query_of
 
 
-def _validation_ndcg(world, family, settings, groups=("ids", "user", "item", "context", "time")):
+def _validation_ndcg(world, family, settings, groups=GROUPS):
     context = world.fit_context(groups)
     scorer, report = create_recommender(family, settings).fit(world.data, world.catalogue, context)
     return Validator(scorer, world.data, world.catalogue, context.inputs.item_vocabulary_size).ndcg(), scorer, report
@@ -40,8 +40,8 @@ def test_works_without_any_feature_group(world):
 
 
 def test_settings_are_checked():
-    with pytest.raises(ValueError, match=r"received 'gru'; expected one of .*'two_tower'"):
-        create_recommender("gru", {})
+    with pytest.raises(ValueError, match=r"received 'forest'; expected one of .*'two_tower'"):
+        create_recommender("forest", {})
     with pytest.raises(ValidationError, match="dropout"):
         create_recommender("two_tower", {"dropout": 1.0})
     with pytest.raises(ValidationError, match="dimensions"):
