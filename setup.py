@@ -9,10 +9,12 @@ REQUIREMENTS = [
     "apache-beam[gcp]>=2.60,<3",
     "dill>=0.3.1",  # tfx-bsl imports it without declaring it
     "grpcio>=1.48,<2",
+    "jinja2>=3.1,<4",
     "ml-metadata>=1.16,<1.22",
     "ml-dtypes>=0.3",
     "numpy>=1.26,<3",
     "pip>=23",  # `marquee data` downloads with it
+    "plotly>=6,<8",
     "protobuf>=3.20.3,<7",
     "pyarrow>=10,<19",
     "pydantic>=2.7,<3",
@@ -51,7 +53,10 @@ setup(
     description="A production recommender pipeline on TensorFlow Extended",
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["pipeline", "pipeline.*", "modules", "modules.*", "schemas", "schemas.*"]),
-    package_data={"pipeline": ["configs/*.yaml"], "schemas": ["*/*.pbtxt"]},
+    package_data={
+        "pipeline": ["configs/*.yaml", "configs/studies/*.yaml", "study/templates/*"],
+        "schemas": ["*/*.pbtxt"],
+    },
     install_requires=REQUIREMENTS,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["marquee = pipeline.cli:main"]},

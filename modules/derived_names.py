@@ -9,6 +9,7 @@ WEEKDAY = "weekday"
 DAY = "day"
 LOG_GAP = "log_gap"
 HISTORY_LOG_GAPS = "history_log_gaps"
+HISTORY_LOG_STEPS = "history_log_steps"
 LOG_SEEN_COUNT = "log_seen_count"
 USER_ACTIVITY = "user_activity"
 TITLE_POPULARITY = "title_popularity"
@@ -35,16 +36,19 @@ def band_name(column: str) -> str:
     return f"{column}_band"
 
 
-def derived_names(continuous: Iterable[str], feedback_histories: Iterable[str]) -> set[str]:
+def derived_names(
+    continuous: Iterable[str], feedback: Iterable[str], feedback_histories: Iterable[str]
+) -> set[str]:
     """Returns every name that is derived whatever the configuration.
 
     Args:
       continuous: names of the continuous columns.
+      feedback: names of the columns that hold feedback.
       feedback_histories: names of the history columns that hold feedback.
     """
     numbers = (LOG_GAP, LOG_SEEN_COUNT)
-    names = {USER_KEY, *CYCLES, DAY, HISTORY_LOG_GAPS, *SLICES, *numbers}
+    names = {USER_KEY, *CYCLES, DAY, HISTORY_LOG_GAPS, HISTORY_LOG_STEPS, *SLICES, *numbers}
     names |= {f"{part}_{wave}" for part in CYCLES for wave in ("sin", "cos")}
     for name in (*continuous, *numbers):
         names |= {missing_name(name), bucket_name(name)}
-    return names | {bucket_name(name) for name in feedback_histories}
+    return names | {bucket_name(name) for name in (*feedback, *feedback_histories)}

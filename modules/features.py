@@ -161,8 +161,9 @@ class ColumnTable:
 
     def _require_free_names(self) -> None:
         continuous = [column.name for column in self.columns if column.kind is Kind.CONTINUOUS]
-        feedback = [column.name for column in self.columns if column.history_of is Role.LABEL]
-        taken = derived_names(continuous, feedback)
+        feedback = self.names(Role.LABEL)
+        histories = [column.name for column in self.columns if column.history_of is Role.LABEL]
+        taken = derived_names(continuous, feedback, histories)
         if clashes := [column.name for column in self.columns if column.name in taken]:
             raise SchemaError(f"the features {clashes} must have other names: these stand for what is derived")
 

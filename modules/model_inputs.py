@@ -9,7 +9,7 @@ from collections.abc import Collection
 import tensorflow_transform as tft
 
 from modules import preprocessing
-from modules.features import Column, ColumnTable, Kind, Role
+from modules.features import Column, ColumnTable, Kind, Role, history_feature_name
 
 
 class Form(enum.Enum):
@@ -50,6 +50,7 @@ class ModelInputs:
       use_item_ids: whether models may tell titles apart by their id.
       use_time_buckets: whether models may use buckets of the gaps between past interactions and now.
       use_continuous_time: whether models may use these gaps as numbers.
+      feedback: name of an interaction's own feedback bucket, or None.
       history_feedback: name of the history's feedback buckets, or None.
       history_feedback_size: number of feedback buckets, 0 = missing.
     """
@@ -61,6 +62,7 @@ class ModelInputs:
     use_item_ids: bool
     use_time_buckets: bool
     use_continuous_time: bool
+    feedback: str | None
     history_feedback: str | None
     history_feedback_size: int
 
@@ -122,7 +124,10 @@ def build_model_inputs(
     item = [
         model_input for column in columns.with_role(Role.ITEM) if "item" in groups for model_input in inputs_of(column)
     ]
-    feedback = columns.history_of(Role.LABEL)
+    history = columns.history_of(Role.LABEL)
+    feedback = next(
+        (name for name in columns.names(Role.LABEL) if history and history_feature_name(name) == history.name), None
+    )
     (user_column,) = columns.with_role(Role.USER_ID)
     (item_column,) = columns.with_role(Role.ITEM_ID)
     return ModelInputs(
@@ -133,6 +138,7 @@ def build_model_inputs(
         use_item_ids="ids" in groups,
         use_time_buckets=has_gaps and "time_buckets" in groups,
         use_continuous_time=has_gaps and "continuous_time" in groups,
-        history_feedback=preprocessing.bucket_name(feedback.name) if feedback else None,
+        feedback=preprocessing.bucket_name(feedback) if feedback else None,
+        history_feedback=preprocessing.bucket_name(history.name) if history else None,
         history_feedback_size=quantile_buckets + 2,
     )

@@ -13,9 +13,10 @@ out-of-vocabulary bucket.
 | `text` | token ids, int64 `[batch, text_tokens]`, 0-padded |
 | `continuous` | z-score, float32 `[batch]`; `…_missing`, float32 `[batch]`; `…_bucket`, int64 `[batch]` (0 = missing) |
 | `timestamp` | itself, `hour`, `weekday`, int64 `[batch]`; their sines and cosines; `day` in `[0, 1]` |
-| `history` | ids, log gaps and feedback buckets, `[batch, length]`; `log_gap` since the last event, continuous |
+| `history` | ids, log gaps and feedback buckets, `[batch, length]`; `log_gap` since the last event, continuous; |
+| | `history_log_steps`: log(1 + seconds since the event before), 0 within an instant, -1 for the first event |
 | `seen` | ids, int64, sparse; `log_seen_count`, continuous |
-| `label` | itself, float32 `[batch]` |
+| `label` | itself, float32 `[batch]`; `…_bucket` with the boundaries of the history's, int64 `[batch]` |
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from modules.derived_names import (
     CYCLES,
     DAY,
     HISTORY_LOG_GAPS,
+    HISTORY_LOG_STEPS,
     HOUR,
     LOG_GAP,
     LOG_SEEN_COUNT,
@@ -122,16 +124,21 @@ class _ColumnTransformer:
             past = _last_values(self._inputs[times.name], length, 0)
             gaps = tf.math.log1p(tf.cast(tf.maximum(now[:, tf.newaxis] - past, 0), tf.float32))
             outputs[HISTORY_LOG_GAPS] = tf.where(past > 0, gaps, 0.0)
+            steps = tf.math.log1p(tf.cast(tf.maximum(past[:, 1:] - past[:, :-1], 0), tf.float32))
+            steps = tf.where(past[:, 1:] > 0, steps, 0.0)
+            outputs[HISTORY_LOG_STEPS] = tf.concat([tf.where(past[:, :1] > 0, -1.0, 0.0), steps], axis=1)
             latest = tf.reduce_max(past, axis=1)
             gap = tf.math.log1p(tf.cast(tf.maximum(now - latest, 0), tf.float32))
             outputs.update(self._continuous(LOG_GAP, _sparse_where(latest > 0, gap)))
         feedback = columns.history_of(Role.LABEL)
         if feedback is not None and feedback.name in self._inputs:
-            raw = self._inputs[feedback.name]
-            boundaries = tft.quantiles(tf.cast(raw.values, tf.float32), self._quantile_buckets, epsilon=0.01)
-            past = tf.cast(_last_values(raw, length, math.nan), tf.float32)
-            buckets = tft.apply_buckets(past, boundaries) + 1
-            outputs[bucket_name(feedback.name)] = tf.where(tf.math.is_nan(past), tf.zeros_like(buckets), buckets)
+            raw = tf.cast(self._inputs[feedback.name], tf.float32)
+            boundaries = tft.quantiles(raw.values, self._quantile_buckets, epsilon=0.01)
+            outputs[bucket_name(feedback.name)] = _buckets(_last_values(raw, length, math.nan), boundaries)
+            for label in columns.names(Role.LABEL):
+                if label in self._inputs and features.history_feature_name(label) == feedback.name:
+                    value = _first_value(tf.cast(self._inputs[label], tf.float32), math.nan)
+                    outputs[bucket_name(label)] = _buckets(value, boundaries)
         for seen in columns.with_role(Role.SEEN):
             if seen.name in self._inputs:
                 raw = self._inputs[seen.name]
@@ -220,6 +227,12 @@ def _sparse_where(present: tf.Tensor, values: tf.Tensor) -> tf.SparseTensor:
     indices = tf.concat([rows, tf.zeros_like(rows)], axis=1)
     shape = tf.stack([tf.shape(values, out_type=tf.int64)[0], tf.constant(1, tf.int64)])
     return tf.SparseTensor(indices, tf.boolean_mask(values, present), shape)
+
+
+def _buckets(values: tf.Tensor, boundaries: tf.Tensor) -> tf.Tensor:
+    """Returns the quantile buckets of numbers, from 1; 0 where there is none: int64, of the same shape."""
+    buckets = tft.apply_buckets(values, boundaries) + 1
+    return tf.where(tf.math.is_nan(values), tf.zeros_like(buckets), buckets)
 
 
 def _as_strings(raw: tf.SparseTensor) -> tf.SparseTensor:

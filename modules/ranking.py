@@ -22,6 +22,21 @@ def rows_mask(rows: tf.RaggedTensor, num_items: int) -> tf.Tensor:
     return tf.scatter_nd(indices, tf.ones_like(indices[:, 0], tf.int32), shape) > 0
 
 
+def row_values(values: tf.Tensor, rows: tf.Tensor, default: bool | float) -> tf.Tensor:
+    """Picks one catalogue row of each query.
+
+    Args:
+      values: `[batch, num_items]`.
+      rows: int64 `[batch]`, -1 where there is none.
+      default: what to return there.
+
+    Returns:
+      `[batch]`, of the type of `values`.
+    """
+    picked = tf.gather(values, tf.maximum(rows, 0), batch_dims=1)
+    return tf.where(rows >= 0, picked, tf.constant(default, values.dtype))
+
+
 def mean_rank(scores: tf.Tensor, excluded: tf.Tensor, target_rows: tf.Tensor) -> tf.Tensor:
     """Ranks the target among the candidates; equal scores share the mean of the ranks they span.
 

@@ -18,6 +18,7 @@ from modules import features
 from modules.artifact_files import TRAINING_REPORT
 from modules.catalogue import read_catalogue
 from modules.features import ColumnTable, Role
+from modules.memory import watch_memory
 from modules.model_inputs import build_model_inputs
 from modules.models.base import FitContext, FitReport
 from modules.models.export import ServingModule, export_saved_model
@@ -37,7 +38,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
       fn_args: TFX's arguments. `custom_config` holds `catalogue_files` (glob of the raw catalogue examples), `model`
-        (`family`, `settings`, `seed`), `feature_groups`, `quantile_buckets`, `bands` and `top_k`.
+        (`family`, `settings`, `seed`, `refit`), `feature_groups`, `quantile_buckets`, `bands` and `top_k`.
     """
     config = fn_args.custom_config
     transform = tft.TFTransformOutput(fn_args.transform_output)
@@ -54,14 +55,19 @@ def run_fn(fn_args: FnArgs) -> None:
     recommender = create_recommender(config["model"]["family"], config["model"]["settings"])
     context = FitContext(inputs, config["model"]["seed"], fn_args.model_run_dir, logger.info)
     started = time.monotonic()
-    scorer, report = recommender.fit(data, catalogue, context)
+    with watch_memory() as memory:
+        scorer, report = recommender.fit(data, catalogue, context)
     fit_seconds = time.monotonic() - started
     ndcg = Validator(scorer, data, catalogue, inputs.item_vocabulary_size).ndcg()
+    if config["model"]["refit"]:
+        started = time.monotonic()
+        scorer = recommender.refit(data, catalogue, context, scorer, report)
+        fit_seconds += time.monotonic() - started
 
     module = ServingModule(scorer, transform, columns, catalogue, slice_keys, config["top_k"])
     export_saved_model(module, fn_args.serving_model_dir)
     write_warm_up_requests(fn_args.serving_model_dir, columns, catalogue)
-    _write_report(fn_args.model_run_dir, config["model"], report, ndcg, fit_seconds)
+    _write_report(fn_args.model_run_dir, config["model"], report, ndcg, fit_seconds, memory.mebibytes)
 
 
 def _training_counts(
@@ -81,12 +87,19 @@ def _training_counts(
 
 
 def _write_report(
-    directory: str, model: Mapping[str, Any], report: FitReport, validation_ndcg: float, fit_seconds: float
+    directory: str,
+    model: Mapping[str, Any],
+    report: FitReport,
+    validation_ndcg: float,
+    fit_seconds: float,
+    peak_memory_mebibytes: float | None,
 ) -> None:
     document = {
         "model": dict(model),
         "validation_ndcg@10": validation_ndcg,
+        "final_fit_splits": [TRAIN, VALIDATION] if model["refit"] else [TRAIN],
         "fit_seconds": round(fit_seconds, 3),
+        "peak_memory_mebibytes": peak_memory_mebibytes,
         "best_epoch": report.best_epoch,
         "epochs": [{"epoch": epoch.epoch, **epoch.metrics} for epoch in report.epochs],
     }

@@ -57,6 +57,9 @@ class ModelConfig(Section):
     """Fields of that family's own config; checked against it before a run starts."""
     seed: int = 17
     """Seed of every source of randomness in training."""
+    refit: bool = False
+    """After everything was decided on the validation split, fit again on the training and validation splits together:
+    about twice the training time, for a model that knows the latest interactions."""
 
 
 class ThresholdConfig(Section):

@@ -6,6 +6,8 @@ as long as everything else together.
 
 from __future__ import annotations
 
+import dataclasses
+
 import pydantic
 from tfx.components import ExampleValidator, StatisticsGen, Transform
 from tfx.dsl.components.base.base_component import BaseComponent
@@ -51,6 +53,87 @@ def create_pipeline(
     """
     check_model(config)
     check_against_schema(config)
+    data = prepare_data(config)
+
+    # Fits the recommender and exports it with all signatures.
+    trainer = create_trainer(config, data)
+
+    # Finds the model to beat: the last one that was blessed.
+    baseline = _resolve_baseline(baseline_strategy, trainer)
+
+    # Ranks the whole catalogue for each test event, slice by slice, and blesses the model if it passes the gate.
+    evaluator = RecommenderEvaluator(
+        examples=data.interactions.outputs["examples"],
+        example_splits=["test"],
+        model=trainer.outputs["model"],
+        baseline_model=baseline.outputs["model"],
+        eval_config=build_eval_config(config.evaluation),
+        schema=data.schema.outputs["schema"],
+    )
+
+    # Starts a model server on the candidate and sends it real requests, the nasty ones included.
+    server_validator = ServerValidator(
+        model=trainer.outputs["model"],
+        examples=data.interactions.outputs["examples"],
+        model_name=config.serving.model_name,
+        split="test",
+        num_requests=config.serving.validation_requests,
+        timeout_seconds=config.serving.validation_timeout_seconds,
+    )
+
+    # Hands the model to TensorFlow Serving if, and only if, both blessed it.
+    pusher = AtomicPusher(
+        model=trainer.outputs["model"],
+        model_blessing=evaluator.outputs["blessing"],
+        infra_blessing=server_validator.outputs["blessing"],
+        push_destination=PushDestination(
+            filesystem=PushDestination.Filesystem(base_directory=config.serving_directory)
+        ),
+    )
+
+    components: list[BaseComponent] = [
+        *data.components,
+        trainer,
+        baseline,
+        evaluator,
+        server_validator,
+        pusher,
+    ]
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=config.artifact_root,
+        components=components,
+        enable_cache=True,
+        metadata_connection_config=(sqlite_metadata_connection_config(metadata_path) if metadata_path else None),
+        beam_pipeline_args=list(config.beam_args),
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedData:
+    """The components that bring data in, check and transform them; what learns is built on top.
+
+    Attributes:
+      interactions: ingested interactions, with the splits `train`, `eval` and `test`.
+      catalogue: ingested titles.
+      schema: the curated schema.
+      transform: the transformed interactions and the transform graph.
+      components: all components, also those that only describe and check.
+    """
+
+    interactions: InteractionExampleGen
+    catalogue: CatalogueExampleGen
+    schema: CuratedSchema
+    transform: Transform
+    components: tuple[BaseComponent, ...]
+
+
+def prepare_data(config: PipelineConfig) -> PreparedData:
+    """Returns the components from the source tables to the transformed examples, with the gate between them.
+
+    Raises:
+      ConfigError: if the schema cannot be read.
+    """
     schema_text = config.read_schema_text()
 
     # Joins the tables and writes an example per interaction, with the history that was known at its time.
@@ -97,12 +180,32 @@ def create_pipeline(
     )
     transform.add_upstream_node(gate)
 
-    # Fits the recommender and exports it with all signatures.
-    trainer = RecommenderTrainer(
-        examples=transform.outputs["transformed_examples"],
-        catalogue=catalogue.outputs["examples"],
-        transform_graph=transform.outputs["transform_graph"],
-        schema=schema.outputs["schema"],
+    return PreparedData(
+        interactions=interactions,
+        catalogue=catalogue,
+        schema=schema,
+        transform=transform,
+        components=(
+            interactions,
+            catalogue,
+            interaction_statistics,
+            catalogue_statistics,
+            schema,
+            interaction_validator,
+            catalogue_validator,
+            gate,
+            transform,
+        ),
+    )
+
+
+def create_trainer(config: PipelineConfig, data: PreparedData) -> RecommenderTrainer:
+    """Returns the component that fits the configured recommender and exports it with all signatures."""
+    return RecommenderTrainer(
+        examples=data.transform.outputs["transformed_examples"],
+        catalogue=data.catalogue.outputs["examples"],
+        transform_graph=data.transform.outputs["transform_graph"],
+        schema=data.schema.outputs["schema"],
         run_fn="modules.trainer.run_fn",
         custom_config={
             "code_version": code_version("."),
@@ -112,64 +215,6 @@ def create_pipeline(
             "bands": {column: list(boundaries) for column, boundaries in config.evaluation.bands.items()},
             "top_k": config.serving.top_k,
         },
-    )
-
-    # Finds the model to beat: the last one that was blessed.
-    baseline = _resolve_baseline(baseline_strategy, trainer)
-
-    # Ranks the whole catalogue for each test event, slice by slice, and blesses the model if it passes the gate.
-    evaluator = RecommenderEvaluator(
-        examples=interactions.outputs["examples"],
-        example_splits=["test"],
-        model=trainer.outputs["model"],
-        baseline_model=baseline.outputs["model"],
-        eval_config=build_eval_config(config.evaluation),
-        schema=schema.outputs["schema"],
-    )
-
-    # Starts a model server on the candidate and sends it real requests, the nasty ones included.
-    server_validator = ServerValidator(
-        model=trainer.outputs["model"],
-        examples=interactions.outputs["examples"],
-        model_name=config.serving.model_name,
-        split="test",
-        num_requests=config.serving.validation_requests,
-        timeout_seconds=config.serving.validation_timeout_seconds,
-    )
-
-    # Hands the model to TensorFlow Serving if, and only if, both blessed it.
-    pusher = AtomicPusher(
-        model=trainer.outputs["model"],
-        model_blessing=evaluator.outputs["blessing"],
-        infra_blessing=server_validator.outputs["blessing"],
-        push_destination=PushDestination(
-            filesystem=PushDestination.Filesystem(base_directory=config.serving_directory)
-        ),
-    )
-
-    components: list[BaseComponent] = [
-        interactions,
-        catalogue,
-        interaction_statistics,
-        catalogue_statistics,
-        schema,
-        interaction_validator,
-        catalogue_validator,
-        gate,
-        transform,
-        trainer,
-        baseline,
-        evaluator,
-        server_validator,
-        pusher,
-    ]
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=config.artifact_root,
-        components=components,
-        enable_cache=True,
-        metadata_connection_config=(sqlite_metadata_connection_config(metadata_path) if metadata_path else None),
-        beam_pipeline_args=list(config.beam_args),
     )
 
 

@@ -10,6 +10,11 @@ from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.metrics import metric_types
 
 RANK = "rank"
+REPEAT_RANK = "repeat_rank"
+SIMILAR_RANK = "similar_rank"
+TARGET_SCORE = "target_score"
+LIKE_PROBABILITY = "like_probability"
+PREDICTED_FEEDBACK = "predicted_feedback"
 CATALOGUE_SIZE = "catalogue_size"
 TOP_K_ITEM_IDS = "top_k_item_ids"
 
@@ -23,6 +28,34 @@ def metric_key(name: str, model_name: str) -> metric_types.MetricKey:
     return metric_types.MetricKey(name=name, model_name=model_name, example_weighted=None)
 
 
+def read_number(extracts: dict[str, Any], model_name: str, output: str, optional: bool = False) -> float:
+    """Returns the one number that a model returns for one example.
+
+    Args:
+      extracts: TFMA's extracts of the example.
+      model_name: the model's name; see `read_output`.
+      output: name of the output.
+      optional: whether a model may lack it, as one does that was exported before its task existed: NaN then.
+
+    Raises:
+      ValueError: if there is none and it is not optional, or several.
+    """
+    if optional and output not in (_predictions(extracts, model_name) or ()):
+        return float("nan")
+    values = read_output(extracts, model_name, output)
+    if values.size != 1:
+        raise ValueError(
+            f"model {model_name or 'candidate'!r} must return one {output} for an example; received {values}"
+        )
+    return float(values[0])
+
+
+def read_features(extracts: dict[str, Any], name: str) -> np.ndarray:
+    """Returns the values of a raw feature in one example, flattened; none if it is missing."""
+    values = extracts[constants.FEATURES_KEY].get(name)
+    return np.zeros(0) if values is None else np.asarray(values).reshape(-1)
+
+
 def read_output(extracts: dict[str, Any], model_name: str, output: str) -> np.ndarray:
     """Returns one output of one model for one example, flattened to `[width]`.
 
@@ -34,16 +67,21 @@ def read_output(extracts: dict[str, Any], model_name: str, output: str) -> np.nd
     Raises:
       ValueError: if the model has no such output.
     """
-    predictions = extracts[constants.PREDICTIONS_KEY]
-    if model_name:
-        predictions = predictions[model_name]
-    if not isinstance(predictions, dict) or output not in predictions:
-        received = sorted(predictions) if isinstance(predictions, dict) else type(predictions).__name__
+    predictions = _predictions(extracts, model_name)
+    if predictions is None or output not in predictions:
+        received = "no named outputs" if predictions is None else sorted(predictions)
         raise ValueError(
             f"model {model_name or 'candidate'!r} must return {output!r} from the evaluated signature; "
             f"received {received}"
         )
     return np.asarray(predictions[output]).reshape(-1)
+
+
+def _predictions(extracts: dict[str, Any], model_name: str) -> dict[str, Any] | None:
+    predictions = extracts[constants.PREDICTIONS_KEY]
+    if model_name:
+        predictions = predictions[model_name]
+    return predictions if isinstance(predictions, dict) else None
 
 
 def check_cutoffs(top_k: Sequence[int]) -> tuple[int, ...]:

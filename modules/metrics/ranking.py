@@ -1,10 +1,14 @@
-r"""Recall@K, NDCG@K and MRR@K of one relevant item, ranked among the whole catalogue, as one TFMA metric.
+r"""Recall@K, NDCG@K and MRR@K of one relevant item among candidates, as one TFMA metric for all ranking tasks.
 
 With $r$ the rank that the model gives to the true item (1 is best; infinite when it cannot be recommended):
 
 $$ recall@K = [r \le K], \qquad ndcg@K = \frac{[r \le K]}{\log_2(1 + r)}, \qquad mrr@K = \frac{[r \le K]}{r} $$
 
-averaged over the examples of a slice. NDCG's ideal gain is 1, since there is one relevant item.
+averaged over the events of a slice that the task counts. NDCG's ideal gain is 1, since there is one relevant item.
+
+Which events count is told by the model's `evaluate` signature: a rank of NaN means that the event is none of this task
+(see `modules.tasks`): a repeat is no `next_title`, what is no repeat was no `continue_watching`, and without a history
+there is no "because you watched". A slice without any event of a task has no metric of it.
 
 Ties: items with equal scores share their mean rank, so $r$ may be a fraction, and the formulas are applied to it as it
 is. Three items tied for the places 9 to 11 all have rank 10, a hit at K = 10; four tied for 9 to 12 have rank 10.5, a
@@ -17,29 +21,33 @@ References:
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
 import numpy as np
-from tensorflow_model_analysis import constants
-from tensorflow_model_analysis.api import types
+from numpy.typing import NDArray
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
-from tensorflow_model_analysis.utils import math_util
 
 from modules.metrics import jackknife
-from modules.metrics.model_outputs import RANK, check_cutoffs, metric_key, read_output
+from modules.metrics.model_outputs import RANK, REPEAT_RANK, SIMILAR_RANK, check_cutoffs, metric_key, read_number
+from modules.metrics.reporting import find_baseline, report_metrics
+from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums, ratios, sum_by_group, user_group
+from modules.tasks import BECAUSE_YOU_WATCHED, CONTINUE_WATCHING, NEXT_TITLE, RANKING_TASKS, metric_prefix
 
 MEASURES = ("recall", "ndcg", "mrr")
-LOWER_SUFFIX = "_lower"
-"""Ends the name of a metric's lower confidence bound, e.g. `ndcg@10_lower`; a gate may ask for a minimum of it."""
+RANK_OUTPUTS: Mapping[str, str] = {
+    NEXT_TITLE: RANK,
+    BECAUSE_YOU_WATCHED: SIMILAR_RANK,
+    CONTINUE_WATCHING: REPEAT_RANK,
+}
+"""The output of the `evaluate` signature that holds a task's rank."""
 
 
-def ranking_metric_names(top_k: Sequence[int]) -> tuple[str, ...]:
-    """Returns the metrics' names, measure by measure, in the order of `ranking_gains`: `recall@1`, `recall@5`, ..."""
-    return tuple(f"{measure}@{k}" for measure in MEASURES for k in check_cutoffs(top_k))
+def ranking_metric_names(top_k: Sequence[int], task: str = NEXT_TITLE) -> tuple[str, ...]:
+    """Returns a task's metrics, measure by measure, in the order of `ranking_gains`: `recall@1`, `recall@5`, ..."""
+    return tuple(f"{metric_prefix(task)}{measure}@{k}" for measure in MEASURES for k in check_cutoffs(top_k))
 
 
 def ranking_gains(rank: float, cutoffs: np.ndarray) -> np.ndarray:
@@ -57,19 +65,26 @@ def ranking_gains(rank: float, cutoffs: np.ndarray) -> np.ndarray:
 
 
 class RankingMetrics(metric_types.Metric):
-    """Recall@K, NDCG@K and MRR@K at several cut-offs, with paired differences to a baseline."""
+    """Recall@K, NDCG@K and MRR@K at several cut-offs for several tasks, with paired differences to a baseline."""
 
-    def __init__(self, top_k: Sequence[int] = (10,), group_by: str | None = None, name: str = "ranking") -> None:
+    def __init__(
+        self,
+        top_k: Sequence[int] = (10,),
+        tasks: Sequence[str] = (NEXT_TITLE,),
+        group_by: str | None = None,
+        name: str = "ranking",
+    ) -> None:
         """Initialises the metric.
 
         Args:
           top_k: cut-offs.
+          tasks: some of `modules.tasks.RANKING_TASKS`.
           group_by: raw feature, e.g. `user_id`, whose values are the independent units of the data. When set, each
-            metric and each difference carries a 95 % interval (`jackknife`), and its lower bound is reported as a
-            further metric, `<metric>_lower`: NaN for a slice with a single group, where no interval can be had.
+            metric and each difference carries a 95 % interval (`jackknife`), its lower bound is reported as a further
+            metric, `<metric>_lower`, and each task and model gets a metric `<task>_user_sums` (`user_sums`).
           name: name of the family. The metrics themselves are named by `ranking_metric_names`.
         """
-        super().__init__(_ranking_computations, top_k=list(top_k), group_by=group_by, name=name)
+        super().__init__(_ranking_computations, top_k=list(top_k), tasks=list(tasks), group_by=group_by, name=name)
 
 
 metric_types.register_metric(RankingMetrics)
@@ -77,33 +92,49 @@ metric_types.register_metric(RankingMetrics)
 
 def _ranking_computations(
     top_k: Sequence[int],
+    tasks: Sequence[str],
     group_by: str | None = None,
     name: str = "ranking",
     eval_config: config_pb2.EvalConfig | None = None,
     model_names: Sequence[str] | None = None,
 ) -> metric_types.MetricComputations:
     """Returns one computation for all metrics of all models: the interval of a difference needs both at once."""
+    if unknown := sorted(set(tasks) - set(RANKING_TASKS)):
+        raise ValueError(f"tasks must be some of {list(RANKING_TASKS)}; received {unknown}")
     models = tuple(model_names or ("",))
-    specs = eval_config.model_specs if eval_config else ()
-    baseline = next((spec.name for spec in specs if spec.is_baseline and spec.name in models), None)
+    baseline = find_baseline(eval_config, models)
     cutoffs = check_cutoffs(top_k)
-    combiner = RankingCombiner(ranking_metric_names(cutoffs), models, baseline, with_intervals=group_by is not None)
+    metrics = {task: ranking_metric_names(cutoffs, task) for task in tasks}
     return [
         metric_types.MetricComputation(
-            keys=[metric_key(metric, model) for model in models for metric in ranking_metric_names(cutoffs)],
-            preprocessors=[RankingPreprocessor(models, cutoffs, group_by, name=name)],
-            combiner=combiner,
+            keys=[metric_key(metric, model) for model in models for names in metrics.values() for metric in names],
+            preprocessors=[RankingPreprocessor(models, tuple(tasks), cutoffs, group_by, baseline, name=name)],
+            combiner=RankingCombiner(metrics, models, baseline, with_intervals=group_by is not None),
         )
     ]
 
 
 class RankingPreprocessor(metric_types.Preprocessor):
-    """Turns one example into `(group, float64 [1 + models * metrics])`: the count 1, then every model's gains."""
+    """Turns one example into `(group, row)`.
 
-    def __init__(self, models: Sequence[str], cutoffs: Sequence[int], group_by: str | None, name: str) -> None:
+    The row is float64 `[models * tasks * (1 + 3 * C)]`: for each model and task the count 1 and the gains, or zeros.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        tasks: Sequence[str],
+        cutoffs: Sequence[int],
+        group_by: str | None,
+        baseline: str | None,
+        name: str,
+    ) -> None:
         """Initialises the preprocessor; see `RankingMetrics`."""
         super().__init__(name=name)
-        self._models = tuple(models)
+        # A baseline may have been exported before there were tasks other than `next_title`.
+        self._ranks = [
+            (model, RANK_OUTPUTS[task], model == baseline and task != NEXT_TITLE) for model in models for task in tasks
+        ]
         self._cutoffs = np.asarray(cutoffs, np.float64)
         self._group_by = group_by
 
@@ -111,30 +142,19 @@ class RankingPreprocessor(metric_types.Preprocessor):
         """Yields the example's contribution.
 
         Raises:
-          ValueError: if a rank is NaN or below 1, or the feature to group by is not there.
+          ValueError: if a rank is below 1, or the feature to group by is not there.
         """
-        gains = [np.ones(1)]
-        for model in self._models:
-            rank = read_output(extracts, model, RANK).astype(np.float64)
-            if rank.size != 1 or not rank[0] >= 1:
+        row = np.zeros((len(self._ranks), 1 + len(MEASURES) * len(self._cutoffs)))
+        for part, (model, output, optional) in zip(row, self._ranks, strict=True):
+            rank = read_number(extracts, model, output, optional)
+            if rank < 1:
                 raise ValueError(
-                    f"model {model or 'candidate'!r} must return one rank of at least 1 for an example; received {rank}"
+                    f"model {model or 'candidate'!r} must return a {output} of at least 1 for an example, or NaN; "
+                    f"received {rank}"
                 )
-            gains.append(ranking_gains(rank[0], self._cutoffs))
-        yield self._group(extracts), np.concatenate(gains)
-
-    def _group(self, extracts: dict[str, Any]) -> int:
-        if self._group_by is None:
-            return 0
-        features = extracts[constants.FEATURES_KEY]
-        values = np.asarray(features.get(self._group_by, ())).reshape(-1)
-        if values.size != 1:
-            raise ValueError(
-                f"feature {self._group_by!r} must hold one value in every example, to group them for confidence "
-                f"intervals; received {values.tolist()}, features {sorted(features)}"
-            )
-        value = values[0]
-        return zlib.crc32(value if isinstance(value, bytes) else str(value).encode()) % jackknife.GROUPS
+            if rank >= 1:
+                part[0], part[1:] = 1.0, ranking_gains(rank, self._cutoffs)
+        yield (user_group(extracts, self._group_by) if self._group_by else 0), row.reshape(-1)
 
 
 _Sums = dict[int, np.ndarray]
@@ -144,17 +164,21 @@ class RankingCombiner(beam.CombineFn):
     """Sums the examples' contributions by group; means, intervals and differences follow from these sums."""
 
     def __init__(
-        self, metrics: Sequence[str], models: Sequence[str], baseline: str | None, with_intervals: bool
+        self,
+        metrics: Mapping[str, Sequence[str]],
+        models: Sequence[str],
+        baseline: str | None,
+        with_intervals: bool,
     ) -> None:
         """Initialises the combiner.
 
         Args:
-          metrics: names of the metrics, in the order of `ranking_gains`.
+          metrics: names of the metrics by task, in the order of `ranking_gains`.
           models: names of the models, in the order of the preprocessor.
           baseline: the model that the others are compared with, if any.
-          with_intervals: whether to report confidence intervals.
+          with_intervals: whether to report confidence intervals and user sums.
         """
-        self._metrics = tuple(metrics)
+        self._metrics = dict(metrics)
         self._models = tuple(models)
         self._baseline = baseline
         self._with_intervals = with_intervals
@@ -181,38 +205,43 @@ class RankingCombiner(beam.CombineFn):
         return result
 
     def extract_output(self, accumulator: _Sums) -> dict[metric_types.MetricKey, Any]:
-        """Returns the metrics of every model, and their differences to the baseline."""
+        """Returns the metrics of every model, their differences to the baseline, and the user sums."""
+        result: dict[metric_types.MetricKey, Any] = {}
         if not accumulator:
-            return {}
-        sums = np.stack([accumulator[group] for group in sorted(accumulator)])
-        total = sums.sum(axis=0, keepdims=True)
-        estimates = self._statistics(total)[0]
-        keys = [metric_key(name, model) for model in self._models for name in self._metrics]
-        if self._baseline is not None:
-            keys += [key.make_diff_key() for key in keys if key.model_name != self._baseline]
-        values: Iterable[Any] = estimates.tolist()
-        lower = np.full(len(keys), np.nan)
-        if self._with_intervals and len(sums) > 1:
-            errors = jackknife.jackknife_standard_errors(self._statistics(total - sums))
-            freedom = len(sums) - 1
-            interval = types.ValueWithTDistribution(estimates, errors, freedom, estimates)
-            lower = math_util.calculate_confidence_interval(interval)[1]
-            values = [
-                types.ValueWithTDistribution(estimate, error, freedom, estimate)
-                for estimate, error in zip(estimates.tolist(), errors.tolist(), strict=True)
-            ]
-        result = dict(zip(keys, values, strict=True))
-        if self._with_intervals:
-            for key, bound in zip(keys, lower.tolist(), strict=True):
-                # Given for the baseline too, TFMA would replace the bound of the difference by a difference of bounds.
-                if key.model_name != self._baseline:
-                    result[key._replace(name=key.name + LOWER_SUFFIX)] = bound
+            return result
+        groups = np.array(sorted(accumulator))
+        sums = np.stack([accumulator[group] for group in groups])
+        sums = sums.reshape(len(groups), len(self._models), len(self._metrics), -1)
+        for number, (task, names) in enumerate(self._metrics.items()):
+            result.update(self._report_task(task, names, groups, sums[:, :, number]))
         return result
 
-    def _statistics(self, sums: np.ndarray) -> np.ndarray:
-        """Returns every model's metrics, then the differences: `[rows, S]` of sums `[rows, 1 + models * metrics]`."""
-        means = np.split(sums[:, 1:] / sums[:, :1], len(self._models), axis=1)
-        by_model = dict(zip(self._models, means, strict=True))
-        if self._baseline is not None:
-            means += [by_model[model] - by_model[self._baseline] for model in self._models if model != self._baseline]
-        return np.concatenate(means, axis=1)
+    def _report_task(
+        self, task: str, names: Sequence[str], groups: NDArray[np.int64], sums: NDArray[np.float64]
+    ) -> dict[metric_types.MetricKey, Any]:
+        """Returns what is reported of one task, from sums `[G, models, 1 + M]`; nothing of models without events."""
+        counted = sums[:, :, 0] > 0
+        models = [model for model, any_event in zip(self._models, counted.any(axis=0), strict=True) if any_event]
+        if not models:
+            return {}
+        chosen = counted.any(axis=1)
+        groups, sums = groups[chosen], sums[chosen][:, counted.any(axis=0)]
+        total = sums.sum(axis=0)
+        replicates = None
+        if self._with_intervals:
+            parts, positions = np.unique(groups % jackknife.GROUPS, return_inverse=True)
+            without = total - sum_by_group(positions, sums, len(parts))
+            replicates = ratios(without[:, :, 1:], np.broadcast_to(without[:, :, :1], without[:, :, 1:].shape))
+        result = report_metrics(
+            names,
+            models,
+            self._baseline if self._baseline in models else None,
+            total[:, 1:] / total[:, :1],
+            replicates,
+        )
+        if self._with_intervals:
+            for model, of_model in zip(models, np.moveaxis(sums, 1, 0), strict=True):
+                counts = np.repeat(of_model[:, :1], len(names), axis=1)
+                user_sums = UserSums(task, tuple(names), groups, counts, of_model[:, 1:])
+                result[metric_key(task + USER_SUMS_SUFFIX, model)] = user_sums.to_bytes()
+        return result

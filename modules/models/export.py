@@ -5,7 +5,7 @@
 | `serving_default` | `examples`: serialized tf.Examples `[batch]` | `item_ids`, `scores`: `[batch, K]` |
 | `rank` | `examples` `[batch]`, `candidate_ids` `[batch, C]` | `scores` `[batch, C]` |
 | `similar` | `item_ids` `[batch]` | `item_ids`, `scores`: `[batch, K]` |
-| `evaluate` | `examples` `[batch]`, labelled | `rank`, `num_candidates`, `catalogue_size`, `top_k_item_ids` |
+| `evaluate` | `examples` `[batch]`, labelled | ranks and scores of the true title, see `ServingModule.evaluate` |
 | `slices` | `examples` `[batch]`, labelled | derived slice keys, each `[batch, 1]` |
 
 Requests hold raw features, any of which may be missing. Titles of the history and of `seen_item_ids` are never
@@ -107,19 +107,55 @@ class ServingModule(tf.Module):
         return self._top(scores, itself | (rows < 0)[:, tf.newaxis])
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Ranks the true title of labelled examples among all titles that the user has not seen."""
+        """Judges the true title of labelled examples, for each task of `modules.tasks`.
+
+        An example is a repeat if its title is in the user's history or seen list. Ranks are float32 from 1, mean ranks
+        where scores tie, NaN where the example is none of the task, and infinite where it is but the title is not in
+        the catalogue or its score is no number.
+
+        Returns:
+          Each `[batch, 1]`, unless said otherwise:
+          * `rank`: among all titles not seen; NaN for repeats;
+          * `repeat_rank`: of a repeat among the titles seen, by the same scores; NaN for all else;
+          * `similar_rank`: among all titles not seen, by likeness to the latest title of the history, which the
+            `similar` signature scores; NaN for repeats, without a history, or if that title is not in the catalogue;
+          * `target_score`: score of the true title, float32; minus infinity if the title is not in the catalogue;
+          * `like_probability`, `predicted_feedback`: of the true title, float32; NaN if it is not in the catalogue, or
+            the model predicts no feedback;
+          * `num_candidates`: titles not seen, int64;
+          * `catalogue_size`: titles, int64;
+          * `top_k_item_ids`: what is recommended, strings `[batch, K]`.
+        """
         columns = {*self._columns.query_columns, *self._columns.with_role(Role.ITEM_ID)}
         raw = self._parse(examples, columns)
         item = tf.RaggedTensor.from_sparse(raw.pop(self._columns.names(Role.ITEM_ID)[0]))[:, :1]
         target_rows = self._rows.lookup(item.to_tensor("", shape=[None, 1])[:, 0])
-        scores, seen = self._scorer.score_catalogue(self._transform(raw)), self._seen(raw)
-        candidates = tf.reduce_sum(tf.cast(~seen, tf.int64), axis=1)
-        return {
-            "rank": ranking.mean_rank(scores, seen, target_rows)[:, tf.newaxis],
-            "num_candidates": candidates[:, tf.newaxis],
-            "catalogue_size": tf.fill([tf.shape(examples)[0], 1], tf.constant(self._num_items, tf.int64)),
-            "top_k_item_ids": self._top(scores, seen)[ITEM_IDS],
+        query, seen = self._transform(raw), self._seen(raw)
+        scores = self._scorer.score_catalogue(query)
+        repeat = ranking.row_values(seen, target_rows, False)
+        anchor_rows = self._latest_rows(raw)
+        similar = self._scorer.score_similar(tf.maximum(anchor_rows, 0))
+        target_scores = ranking.row_values(scores, target_rows, -float("inf"))
+        feedback = self._scorer.predict_feedback(query, tf.maximum(target_rows, 0)[:, tf.newaxis])
+        unknown = tf.fill(tf.shape(target_scores), float("nan"))
+        per_example = {
+            "rank": tf.where(repeat, unknown, ranking.mean_rank(scores, seen, target_rows)),
+            "repeat_rank": tf.where(repeat, ranking.mean_rank(scores, ~seen, target_rows), unknown),
+            "similar_rank": tf.where(
+                repeat | (anchor_rows < 0), unknown, ranking.mean_rank(similar, seen, target_rows)
+            ),
+            "target_score": target_scores,
+            "like_probability": unknown,
+            "predicted_feedback": unknown,
+            "num_candidates": tf.reduce_sum(tf.cast(~seen, tf.int64), axis=1),
+            "catalogue_size": tf.fill(tf.shape(target_rows), tf.constant(self._num_items, tf.int64)),
         }
+        if feedback is not None:
+            known = target_rows >= 0
+            per_example["like_probability"] = tf.where(known, feedback.like_probability[:, 0], unknown)
+            per_example["predicted_feedback"] = tf.where(known, feedback.feedback[:, 0], unknown)
+        columns_of_one = {name: value[:, tf.newaxis] for name, value in per_example.items()}
+        return {**columns_of_one, "top_k_item_ids": self._top(scores, seen)[ITEM_IDS]}
 
     def slices(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the derived slice keys of labelled examples, strings `[batch, 1]`."""
@@ -142,6 +178,12 @@ class ServingModule(tf.Module):
         ]
         ids = tf.concat(lists, axis=1)
         return ranking.rows_mask(ids.with_flat_values(self._rows.lookup(ids.flat_values)), self._num_items)
+
+    def _latest_rows(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
+        """Returns int64 `[batch]`: the last title of each history, -1 without one or if it is not in the catalogue."""
+        latest = tf.RaggedTensor.from_sparse(raw[features.HISTORY_ITEM_IDS])[:, -1:]
+        rows = latest.with_flat_values(self._rows.lookup(latest.flat_values))
+        return rows.to_tensor(-1, shape=[None, 1])[:, 0]
 
     def _top(self, scores: tf.Tensor, excluded: tf.Tensor) -> dict[str, tf.Tensor]:
         best, rows = tf.math.top_k(tf.where(excluded, -float("inf"), scores), self._top_k)

@@ -1,10 +1,11 @@
-"""Training with early stopping on what matters: NDCG@10 over the full catalogue, seen titles masked."""
+"""Training with early stopping on what matters: by default NDCG@10 over the full catalogue, seen titles masked."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from pydantic import Field
 
 from modules.catalogue import Catalogue
 from modules.models.base import EpochReport, FitContext, FitReport, RecommenderConfig
-from modules.models.validation import Validator
+from modules.models.validation import CatalogueScorer, Validator
 from modules.training_data import TRAIN, TrainingData
 
 _WARM_UP_SHARE = 0.05
@@ -24,14 +25,26 @@ _SCALAR = tf.compat.v1.SummaryMetadata(
 )
 
 
-class RefreshableScorer(Protocol):
+class RefreshableScorer(CatalogueScorer, Protocol):
     """A scorer that can take over the weights of the model in training."""
 
     def refresh(self) -> None:
         """Recomputes what was derived from the model's weights."""
 
-    def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """See `Scorer.score_catalogue`."""
+
+@dataclasses.dataclass(frozen=True)
+class ValidationMetric:
+    """What early stopping watches.
+
+    Attributes:
+      name: what users are told, e.g. `NDCG@10`; in reports `validation_ndcg@10`.
+      compute: returns the metric of the scorer's present state on the validation split.
+      higher_is_better: whether it should rise.
+    """
+
+    name: str
+    compute: Callable[[], float]
+    higher_is_better: bool = True
 
 
 class GradientDescentConfig(RecommenderConfig):
@@ -49,7 +62,9 @@ class GradientDescentConfig(RecommenderConfig):
     max_epochs: int = Field(default=6, ge=1)
     """Passes over the training split at most; also the length of the learning-rate schedule."""
     patience: int = Field(default=2, ge=1)
-    """Passes without a better full-catalogue NDCG@10 on validation after which training stops."""
+    """Passes without a better value of the validation metric after which training stops."""
+    weight_average: float = Field(default=0.0, ge=0, lt=1)
+    """Momentum of an exponential moving average of the weights, which is what is validated and kept. 0: no average."""
 
 
 def fit_with_early_stopping(
@@ -60,6 +75,9 @@ def fit_with_early_stopping(
     catalogue: Catalogue,
     context: FitContext,
     num_examples: int,
+    metric: ValidationMetric | None = None,
+    batches: tf.data.Dataset | None = None,
+    steps: int | None = None,
 ) -> FitReport:
     """Trains a model and leaves it with the weights of its best pass.
 
@@ -71,6 +89,9 @@ def fit_with_early_stopping(
       catalogue: the titles to rank.
       context: features, seed, log folder and where to report progress.
       num_examples: number of training examples, which sets the length of the learning-rate schedule.
+      metric: what to stop on; by default NDCG@10 over the full catalogue.
+      batches: one pass over the training split, in a new order every time; by default batches of its examples.
+      steps: number of batches of a pass, where `batches` are given.
 
     Returns:
       The learning curve.
@@ -78,7 +99,9 @@ def fit_with_early_stopping(
     Raises:
       ValueError: if the training split holds less than a batch, or the loss stops being a finite number.
     """
-    steps = num_examples // config.batch_size
+    if batches is None or steps is None:
+        batches = data.batches(TRAIN, config.batch_size, shuffle_seed=context.seed)
+        steps = num_examples // config.batch_size
     if steps == 0:
         raise ValueError(
             f"the train split holds {num_examples} examples, less than one batch; "
@@ -92,10 +115,11 @@ def fit_with_early_stopping(
         warmup_target=config.learning_rate,
         warmup_steps=warm_up_steps,
     )
-    batches = data.batches(TRAIN, config.batch_size, shuffle_seed=context.seed)
     # The optimizer stays outside of the model, which would be exported with it.
     optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM)
     optimizer.build(model.trainable_variables)
+
+    averages = [tf.Variable(v, trainable=False) for v in model.trainable_variables] if config.weight_average else []
 
     # Traced once, without AutoGraph, which would take most of the first pass.
     @tf.function(input_signature=[batches.element_spec], autograph=False)
@@ -104,13 +128,20 @@ def fit_with_early_stopping(
             loss = model.compute_loss(batch, training=True)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        for average, variable in zip(averages, model.trainable_variables, strict=True):
+            # From the first step on an unbiased mean, however short the training.
+            momentum = tf.minimum(config.weight_average, 1.0 - 1.0 / tf.cast(optimizer.iterations, tf.float32))
+            average.assign(momentum * average + (1.0 - momentum) * variable)
         return loss
 
-    validator = Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size)
+    metric = metric or ValidationMetric(
+        "NDCG@10", Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size).ndcg
+    )
     writer = tf.summary.create_file_writer(os.path.join(context.log_directory, "train"))
 
     reports: list[EpochReport] = []
-    best_ndcg, best_epoch, best_weights = -1.0, 0, model.get_weights()
+    best_value, best_epoch, best_weights = -np.inf, 0, model.get_weights()
+    last_weights = best_weights
     for epoch in range(1, (context.epochs or config.max_epochs) + 1):
         started = time.monotonic()
         loss = float(np.mean([train_step(batch).numpy() for batch in batches]))
@@ -119,23 +150,37 @@ def fit_with_early_stopping(
         if context.epochs is not None:
             context.report_progress(f"epoch {epoch}/{context.epochs}: loss {loss:.4f}")
             continue
+        if averages:
+            last_weights = _exchange(model, averages)
         scorer.refresh()
-        ndcg = validator.ndcg()
-        reports.append(EpochReport(epoch, {"loss": loss, "validation_ndcg@10": ndcg}))
+        validated = metric.compute()
+        reports.append(EpochReport(epoch, {"loss": loss, f"validation_{metric.name.lower()}": validated}))
         with writer.as_default(step=epoch):
             for name, value in reports[-1].metrics.items():
                 # Not tf.summary.scalar, which needs the TensorBoard package: TensorFlow no longer brings it.
                 tf.summary.write(name, tf.constant(value, tf.float32), metadata=_SCALAR)
         context.report_progress(
-            f"epoch {epoch}/{config.max_epochs}: loss {loss:.4f}, validation NDCG@10 {ndcg:.4f} "
+            f"epoch {epoch}/{config.max_epochs}: loss {loss:.4f}, validation {metric.name} {validated:.4f} "
             f"({time.monotonic() - started:.1f} s)"
         )
-        if ndcg > best_ndcg:
-            best_ndcg, best_epoch, best_weights = ndcg, epoch, model.get_weights()
+        if (signed := validated if metric.higher_is_better else -validated) > best_value:
+            best_value, best_epoch, best_weights = signed, epoch, model.get_weights()
         elif epoch - best_epoch >= config.patience:
             break
+        if averages:
+            model.set_weights(last_weights)
     writer.close()
     if context.epochs is None:
         model.set_weights(best_weights)
+    elif averages:
+        _exchange(model, averages)
     scorer.refresh()
     return FitReport(tuple(reports), best_epoch)
+
+
+def _exchange(model: tfrs.Model, averages: Sequence[tf.Variable]) -> list[np.ndarray]:
+    """Puts the averaged weights into the model; returns those it had."""
+    weights = model.get_weights()
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        variable.assign(average)
+    return weights

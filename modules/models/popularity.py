@@ -8,6 +8,7 @@ The baseline that each personalised model must beat; strong where users are new.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -16,6 +17,7 @@ from pydantic import Field
 from modules.catalogue import Catalogue
 from modules.features import ITEM_ID, TIMESTAMP
 from modules.models.base import FitContext, FitReport, Recommender, RecommenderConfig, Scorer
+from modules.models.search_space import Choice, Dimension
 from modules.training_data import TRAIN, TrainingData
 
 _BATCH_SIZE = 8192
@@ -24,6 +26,10 @@ _SECONDS_PER_DAY = 86_400
 
 class PopularityConfig(RecommenderConfig):
     """Settings of `Popularity`."""
+
+    search_space: ClassVar[Mapping[str, Dimension]] = {
+        "window_days": Choice((1.0, 3.0, 7.0, 14.0, 30.0, 60.0, 90.0, 180.0, None)),
+    }
 
     window_days: float | None = Field(default=None, gt=0)
     """Count only interactions of the last so many days of the training split. Unset: all of them."""

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 FAMILIES = {
     "popularity": "modules.models.popularity:Popularity",
+    "ranker": "modules.models.ranker:Ranker",
+    "transformer": "modules.models.transformer:Transformer",
     "two_tower": "modules.models.two_tower:TwoTower",
 }
 

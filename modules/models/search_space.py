@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +41,11 @@ class Choice:
     """One of a few values.
 
     Attributes:
-      values: the values, all of one kind.
+      values: the values, each as it would stand in a configuration; None stands for a field that is not set. Neighbours
+        should be alike, since what is learned of one is expected of the next.
     """
 
-    values: tuple[bool, ...] | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+    values: tuple[Any, ...]
 
 
 Dimension = FloatRange | IntRange | Choice

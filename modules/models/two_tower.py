@@ -11,6 +11,7 @@ reads their history, and new users need no retraining. Trained by the sampled so
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -19,20 +20,28 @@ from pydantic import Field
 
 from modules import preprocessing
 from modules.catalogue import Catalogue
-from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP
-from modules.model_inputs import Form, ModelInputs
+from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS
+from modules.model_inputs import ModelInputs
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
+from modules.models.item_side import features_by_vocabulary_id, standardised_log, windowed_counts
 from modules.models.retrieval_loss import in_batch_softmax_loss
+from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData
-
-_COUNT_BATCH_SIZE = 8192
-_SECONDS_PER_DAY = 86_400
 
 
 class TwoTowerConfig(GradientDescentConfig):
     """Settings of `TwoTower`. The batch size is also the number of in-batch candidates."""
+
+    search_space: ClassVar[Mapping[str, Dimension]] = {
+        "learning_rate": FloatRange(1e-3, 1e-2, logarithmic=True),
+        "weight_decay": FloatRange(0.01, 1.0, logarithmic=True),
+        "dropout": FloatRange(0.0, 0.6),
+        "item_id_dropout": FloatRange(0.0, 0.3),
+        "dimension": Choice((32, 64, 128)),
+        "batch_size": Choice((256, 512, 1024)),
+    }
 
     dimension: int = Field(default=64, ge=2)
     """Length d of the towers' vectors."""
@@ -157,7 +166,7 @@ class TwoTowerModel(tfrs.Model):
         super().__init__()
         self._config, self._inputs = config, inputs
         self._log_sampling_probability = tf.constant(log_sampling_probability, tf.float32)
-        self._item_features = _features_by_vocabulary_id(catalogue, inputs)
+        self._item_features = features_by_vocabulary_id(catalogue, inputs)
         self.item_tower = ItemTower(config, inputs, popularity)
         self.query_tower = QueryTower(config, inputs)
         # A title is recommended by its vector, but watched by the normalised one.
@@ -259,13 +268,13 @@ class TwoTower(Recommender):
     def fit(self, data: TrainingData, catalogue: Catalogue, context: FitContext) -> tuple[Scorer, FitReport]:
         """Trains until NDCG@10 over the full catalogue stops to rise on the validation split."""
         tf.keras.utils.set_random_seed(context.seed)
-        counts = _windowed_counts(data, context.inputs.item_vocabulary_size, self.config.popularity_windows_days)
+        counts = windowed_counts(data, context.inputs.item_vocabulary_size, self.config.popularity_windows_days)
         model = TwoTowerModel(
             self.config,
             context.inputs,
             catalogue,
             _log_sampling_probability(counts[:, 0]),
-            _standardised_log(counts),
+            standardised_log(counts),
         )
         # One forward pass creates the variables, which the scorer copies.
         for batch in data.batches(TRAIN, 2).take(1):
@@ -275,41 +284,6 @@ class TwoTower(Recommender):
         return scorer, report
 
 
-def _windowed_counts(data: TrainingData, vocabulary_size: int, windows_days: tuple[float, ...]) -> np.ndarray:
-    """Counts training interactions per title, of all time and of the last days: `[vocabulary_size, 1 + windows]`."""
-    ids, times = [], []
-    for batch in data.batches(TRAIN, _COUNT_BATCH_SIZE):
-        ids.append(batch[ITEM_ID].numpy())
-        times.append(batch[TIMESTAMP].numpy())
-    all_ids, all_times = np.concatenate(ids), np.concatenate(times)
-    age_days = (all_times.max() - all_times) / _SECONDS_PER_DAY
-    windows = (np.inf, *windows_days)
-    return np.stack([np.bincount(all_ids[age_days <= days], minlength=vocabulary_size) for days in windows], axis=1)
-
-
 def _log_sampling_probability(counts: np.ndarray) -> np.ndarray:
     # Titles without an event never enter a batch as a target; half an event keeps their logarithm finite.
     return np.log(np.maximum(counts, 0.5) / counts.sum())
-
-
-def _standardised_log(counts: np.ndarray) -> np.ndarray:
-    logs = np.log1p(counts)
-    return (logs - logs.mean(axis=0)) / np.maximum(logs.std(axis=0), 1e-6)
-
-
-def _features_by_vocabulary_id(catalogue: Catalogue, inputs: ModelInputs) -> dict[str, tf.Tensor]:
-    """Rearranges the catalogue's features by vocabulary id.
-
-    Ids without a row of their own get zeros, that is "missing": so do, in histories, titles newer than the training.
-    """
-    rows = catalogue.row_of_vocabulary_id(inputs.item_vocabulary_size)
-    result = {}
-    for feature in inputs.item:
-        values = catalogue.features[feature.name]
-        if feature.form is Form.ID_BAG:
-            # Columns that are padding for every title would only be looked up in vain.
-            values = values[:, : max(1, int((values > 0).sum(axis=1).max(initial=0)))]
-        table = np.zeros((inputs.item_vocabulary_size, *values.shape[1:]), values.dtype)
-        table[rows >= 0] = values[rows[rows >= 0]]
-        result[feature.name] = tf.constant(table)
-    return result

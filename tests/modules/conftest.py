@@ -13,6 +13,7 @@ from tests.modules.small_world import SmallWorld, make_small_world
 
 SETTINGS = {
     "popularity": {},
+    "ranker": {"dimension": 8, "cross_rank": 4, "hidden_units": 8, "negatives": 8, "max_epochs": 2, "batch_size": 64},
     "two_tower": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 64},
 }
 

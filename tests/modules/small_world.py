@@ -117,7 +117,7 @@ class SmallWorld:
                 model_run_dir=str(directory / "run"),
                 custom_config={
                     "catalogue_files": self.pattern("catalogue"),
-                    "model": {"family": family, "settings": dict(settings), "seed": seed},
+                    "model": {"family": family, "settings": dict(settings), "seed": seed, "refit": False},
                     "feature_groups": list(GROUPS),
                     "quantile_buckets": QUANTILE_BUCKETS,
                     "bands": BANDS,

@@ -197,7 +197,7 @@ def test_serving_transforms_as_training_did(world):
     rows = world.rows["eval"][:64]
     stored = {name: _dense(value)[:64] for name, value in world.transformed["eval"].items()}
     queries, items = world.transform_rows(rows), world.transform_rows(rows, ITEM_COLUMNS)
-    assert set(queries) | set(items) | {"rating"} == set(stored)
+    assert set(queries) | set(items) | {"rating", "rating_bucket"} == set(stored)
     assert "item_id" not in queries and not {"user_id", "history_item_ids", "timestamp"} & set(items)
     for name, value in [*queries.items(), *items.items()]:
         width = _dense(value).shape[1:]

@@ -24,7 +24,8 @@ def _tensorboard_curve(served, name):
 
 def test_the_report_tells_how_the_model_was_fitted(served, world):
     report = json.loads((served.directory / "run" / "training.json").read_text())
-    assert report["model"] == {"family": served.family, "settings": served.settings, "seed": 5}
+    assert report["model"] == {"family": served.family, "settings": served.settings, "seed": 5, "refit": False}
+    assert report["final_fit_splits"] == ["train"]
     assert report["fit_seconds"] > 0
     assert 0 < report["validation_ndcg@10"] < 1
     curve = [epoch["validation_ndcg@10"] for epoch in report["epochs"]]

@@ -1,0 +1,192 @@
+"""`StudyConfig`: which families, feature groups and seeds a study compares; read from a YAML file.
+
+Importing this module imports neither TensorFlow nor TFX.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import Field
+
+from modules.models.registry import FAMILIES
+from pipeline.config import (
+    CONFIG_DIRECTORY,
+    ConfigError,
+    FeatureGroup,
+    PipelineConfig,
+    _apply_override,
+    _Loader,
+    describe_validation_error,
+    load_config,
+)
+from pipeline.data_config import Section
+
+STUDY_DIRECTORY = CONFIG_DIRECTORY / "studies"
+QUICK_STUDY = "quick"
+OVERRIDE_PREFIX = "study."
+
+Kind = Literal["simple", "deep", "combined"]
+
+
+class StepConfig(Section):
+    """One set of feature groups that models are given."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
+    """Name in component ids, e.g. `time_buckets`."""
+    title: str
+    """What a reader is told, e.g. `+ time in buckets`."""
+    groups: tuple[FeatureGroup, ...] = Field(min_length=1)
+    """The feature groups."""
+    instead_of: str | None = None
+    """Name of the step that this one is an alternative to. Unset: a rung of the ladder, compared with the one below."""
+
+
+class FamilyConfig(Section):
+    """One family of recommenders."""
+
+    kind: Kind
+    """`simple` and `deep` models are what the claims compare; `combined` ones blend both and are only reported."""
+    title: str
+    """What a reader is told."""
+    steps: tuple[str, ...] = Field(default=("ids",), min_length=1)
+    """Names of the steps to fit it at. Families that ignore features need only the first."""
+    seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
+    """Seeds of this family; unset: the study's. One is enough for families without randomness."""
+    settings: dict[str, Any] = Field(default={})
+    """Fields of the family's config that win over the settings tuned for the pipeline."""
+
+
+class SyntheticConfig(Section):
+    """A synthetic world to make when a study's workspace has none."""
+
+    users: Annotated[int, Field(ge=1)] = 400
+    """People."""
+    items: Annotated[int, Field(ge=2)] = 300
+    """Titles."""
+    interactions: Annotated[int, Field(ge=1)] = 20_000
+    """Events."""
+    seed: Annotated[int, Field(ge=0)] = 7
+    """Seed of everything that is drawn."""
+
+
+class BootstrapConfig(Section):
+    """The paired bootstrap over users."""
+
+    replicates: int = Field(default=10_000, ge=100)
+    """Resamples of the users."""
+    seed: int = Field(default=17, ge=0)
+    """Seed of the resampling."""
+
+
+class StudyConfig(Section):
+    """Everything a study depends on, beside the pipeline's configuration."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    """Name of the study, and of its folder in the workspace."""
+    title: str
+    """Headline of the page."""
+    config: str
+    """The pipeline's configuration: a YAML file or the name of a shipped one."""
+    overrides: tuple[str, ...] = ()
+    """Assignments that win over the pipeline's configuration, e.g. `workspace=runs/quick`."""
+    synthetic: SyntheticConfig | None = None
+    """Makes a synthetic world in the study's folder. Unset: the configuration's own data."""
+    seeds: tuple[int, ...] = Field(default=(17,), min_length=1)
+    """Seeds to fit each model with. Metrics are means over the seeds."""
+    refit: bool = True
+    """After everything was decided on validation, fit again on training and validation together."""
+    slices: tuple[tuple[str, ...], ...] = ()
+    """Slices to evaluate beside overall; each costs time."""
+    headline_metrics: dict[str, str] = Field(default={})
+    """Metric by which a task orders its models, where it is not the task's NDCG at 10."""
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    """How intervals and tests are computed."""
+    level: float = Field(default=0.05, gt=0, lt=1)
+    """Family-wise error of each task's tests; the intervals cover 1 minus this."""
+    margin: float = Field(default=0.05, gt=0, lt=1)
+    """Share of a score that counts as no difference worth having: what "does not beat" has to stay below."""
+    steps: tuple[StepConfig, ...] = Field(min_length=1)
+    """The ladder of feature groups, from the fewest."""
+    families: dict[str, FamilyConfig] = Field(min_length=1)
+    """The families by name in `modules.models.registry`."""
+
+    @pydantic.model_validator(mode="after")
+    def _require_known_names(self) -> StudyConfig:
+        names = [step.name for step in self.steps]
+        if len(set(names)) < len(names):
+            raise ValueError(f"the names of the steps must differ; received {names}")
+        for position, step in enumerate(self.steps):
+            if step.instead_of is not None and step.instead_of not in names[:position]:
+                raise ValueError(
+                    f"steps.{position}.instead_of: received {step.instead_of!r}; expected one of {names[:position]}"
+                )
+        for family, settings in self.families.items():
+            if family not in FAMILIES:
+                raise ValueError(f"families: received {family!r}; expected some of {sorted(FAMILIES)}")
+            if unknown := [step for step in settings.steps if step not in names]:
+                raise ValueError(f"families.{family}.steps: received {unknown}; expected some of {names}")
+        return self
+
+
+def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, PipelineConfig]:
+    """Reads a study and the pipeline's configuration that it builds on.
+
+    Args:
+      name_or_path: a YAML file, or the name of one shipped in `pipeline/configs/studies`.
+      overrides: assignments `a.b=value`; those that begin with `study.` win over the study's file, the others over the
+        pipeline's configuration.
+
+    Returns:
+      The study and the configuration. Its workspace is the study's own folder, below that of the pipeline, so that
+      `marquee status` goes on telling of the pipeline's runs.
+
+    Raises:
+      ConfigError: naming the file and, for each bad field, its path, the value received and what was expected.
+    """
+    assignments = list(overrides)
+    own = [text.removeprefix(OVERRIDE_PREFIX) for text in assignments if text.startswith(OVERRIDE_PREFIX)]
+    study = _read_study(_find_study(name_or_path), own)
+    others = [text for text in assignments if not text.startswith(OVERRIDE_PREFIX)]
+    base = load_config(study.config, [*study.overrides, *others])
+    workspace = f"{base.workspace}/studies/{study.name}"
+    update: dict[str, Any] = {"workspace": workspace}
+    if study.synthetic is not None and not any(text.startswith("data.directory=") for text in others):
+        update["data"] = base.data.model_copy(update={"directory": f"{workspace}/data"})
+    return study, base.model_copy(update=update)
+
+
+def tuned_settings(config: PipelineConfig, family: str) -> Mapping[str, Any]:
+    """Returns the settings that a family is known to do well with: those tuned, if any, then those configured."""
+    tuned: Mapping[str, Mapping[str, Any]] = getattr(config, "tuned", {})
+    if family in tuned:
+        return tuned[family]
+    return config.model.settings if config.model.family == family else {}
+
+
+def _find_study(name_or_path: str | Path) -> Path:
+    for candidate in (Path(name_or_path), STUDY_DIRECTORY / f"{name_or_path}.yaml"):
+        if candidate.is_file():
+            return candidate
+    names = ", ".join(sorted(file.stem for file in STUDY_DIRECTORY.glob("*.yaml")))
+    raise ConfigError(f"no study {str(name_or_path)!r}: neither a file nor one of those shipped ({names})")
+
+
+def _read_study(path: Path, overrides: Iterable[str]) -> StudyConfig:
+    try:
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not a YAML file: {error}") from error
+    if not isinstance(document, dict):
+        raise ConfigError(f"{path} must hold a mapping of fields; received {type(document).__name__}")
+    for override in overrides:
+        _apply_override(document, override)
+    try:
+        return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
+    except pydantic.ValidationError as error:
+        raise ConfigError(describe_validation_error(error, str(path))) from error

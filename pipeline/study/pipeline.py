@@ -1,0 +1,71 @@
+"""The DAG of a study: the data once, then a Trainer and an Evaluator for each variant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tfx.dsl.components.base.base_component import BaseComponent
+from tfx.orchestration.metadata import sqlite_metadata_connection_config
+from tfx.orchestration.pipeline import Pipeline
+
+from pipeline.components.recommender_evaluator import RecommenderEvaluator
+from pipeline.config import ModelConfig, PipelineConfig
+from pipeline.config_checks import check_against_schema
+from pipeline.evaluation import build_eval_config
+from pipeline.pipeline import check_model, create_trainer, prepare_data
+from pipeline.study.variants import Variant
+
+
+def create_study_pipeline(
+    config: PipelineConfig, variants: Sequence[Variant], slices: Sequence[tuple[str, ...]], metadata_path: str
+) -> Pipeline:
+    """Returns the pipeline that fits and evaluates every variant on the same data.
+
+    Nothing is blessed, compared with an earlier model or pushed.
+
+    Args:
+      config: data, features and evaluation.
+      variants: what to fit, in this order.
+      slices: slices to evaluate beside overall.
+      metadata_path: SQLite file of ML Metadata.
+
+    Raises:
+      ConfigError: if a variant's settings do not exist, or the configuration and the schema do not fit.
+    """
+    check_against_schema(config)
+    configs = [configure(config, variant) for variant in variants]
+    for variant_config in configs:
+        check_model(variant_config)
+    data = prepare_data(config)
+    evaluation = config.evaluation.model_copy(
+        update={"slices": tuple(slices), "thresholds": (), "confidence_intervals": False}
+    )
+    eval_config = build_eval_config(evaluation)
+    components: list[BaseComponent] = list(data.components)
+    for variant, variant_config in zip(variants, configs, strict=True):
+        trainer = create_trainer(variant_config, data).with_id(variant.trainer_id)
+        # One variant after the other, so that an interrupted study has finished variants to show for its time.
+        trainer.add_upstream_node(components[-1])
+        evaluator = RecommenderEvaluator(
+            examples=data.interactions.outputs["examples"],
+            example_splits=["test"],
+            model=trainer.outputs["model"],
+            eval_config=eval_config,
+            schema=data.schema.outputs["schema"],
+        ).with_id(variant.evaluator_id)
+        components += [trainer, evaluator]
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=config.artifact_root,
+        components=components,
+        enable_cache=True,
+        metadata_connection_config=sqlite_metadata_connection_config(metadata_path),
+        beam_pipeline_args=list(config.beam_args),
+    )
+
+
+def configure(config: PipelineConfig, variant: Variant) -> PipelineConfig:
+    """Returns the configuration that fits one variant."""
+    features = config.features.model_copy(update={"groups": variant.groups})
+    model = ModelConfig(family=variant.family, settings=dict(variant.settings), seed=variant.seed, refit=variant.refit)
+    return config.model_copy(update={"features": features, "model": model})

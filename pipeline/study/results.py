@@ -1,0 +1,214 @@
+"""`StudyResults`: everything a study found out, as written to `study.json`."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.study.config import Kind
+
+Verdict = Literal["supported", "not supported", "undecided here"]
+
+
+class _Result(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Estimate(_Result):
+    """A figure with its interval."""
+
+    value: float
+    """The estimate."""
+    lower: float
+    """Lower end of the interval."""
+    upper: float
+    """Upper end of the interval."""
+
+
+class Difference(Estimate):
+    """A paired difference of two models in a task's headline metric, first minus second."""
+
+    first: str
+    """Name of a model."""
+    second: str
+    """Name of the model that it is compared with."""
+    p: float
+    """Two-sided probability of so large a difference, were there none."""
+    p_holm: float
+    """The same, corrected for all pairs of models of the task."""
+
+
+class Rung(Difference):
+    """What a step of the ladder changes for one family."""
+
+    family: str
+    """The family."""
+    step: str
+    """The step; its groups are those of the first model."""
+    compared_with: str
+    """The step that it is compared with."""
+
+
+class VariantResult(_Result):
+    """One fit."""
+
+    id: str
+    """Family, step and seed."""
+    model: str
+    """Name of the model, of which this is one seed."""
+    seed: int
+    """Seed of the fit."""
+    fit_seconds: float
+    """Seconds of fitting, the refit included."""
+    peak_memory_mebibytes: float | None
+    """Rise of resident memory while fitting; None where the system does not tell."""
+    validation_ndcg: float
+    """NDCG at 10 on validation, before any refit."""
+    final_fit_splits: tuple[str, ...]
+    """Splits that the evaluated model was fitted on."""
+    metrics: dict[str, dict[str, float]]
+    """Test metrics by task and name."""
+
+
+class ModelResult(_Result):
+    """A family at a step of the ladder."""
+
+    name: str
+    """Family and step."""
+    family: str
+    """The family."""
+    title: str
+    """The family as a reader is told."""
+    kind: Kind
+    """`simple`, `deep` or `combined`."""
+    step: str
+    """The step."""
+    top: bool
+    """Whether it is the family's richest step on the ladder, by which the family is compared with others."""
+    groups: tuple[str, ...]
+    """Feature groups it is given."""
+    settings: dict[str, object]
+    """Fields of its config that are not the defaults."""
+    seeds: tuple[int, ...]
+    """Seeds that its metrics are means over."""
+    fit_seconds: float
+    """Mean over the seeds."""
+    peak_memory_mebibytes: float | None
+    """Largest over the seeds."""
+
+
+class TaskResult(_Result):
+    """All models on one task."""
+
+    name: str
+    """The task."""
+    headline_metric: str
+    """Metric that orders the models and that differences are of."""
+    users: int
+    """Users with events in the task: the independent units behind the intervals."""
+    events: float
+    """Events of the task."""
+    scores: dict[str, dict[str, Estimate]]
+    """By model and metric; means over the seeds. The best model in the headline metric comes first."""
+    differences: tuple[Difference, ...]
+    """All pairs of models, the better one first."""
+    rungs: tuple[Rung, ...]
+    """What each step of the ladder changes, by family."""
+
+
+class Agreement(_Result):
+    """Whether two tasks put the models in the same order."""
+
+    first: str
+    """A task."""
+    second: str
+    """Another."""
+    tau: Estimate
+    """Kendall's rank correlation of the families at their richest step."""
+
+
+class Figure(_Result):
+    """A number that a verdict rests on."""
+
+    label: str
+    """What it is."""
+    value: float
+    """The estimate."""
+    lower: float | None = None
+    """Lower end of its interval."""
+    upper: float | None = None
+    """Upper end of its interval."""
+    p_holm: float | None = None
+    """Corrected probability of so large a difference, were there none."""
+
+
+class Claim(_Result):
+    """One claim and what this study says to it."""
+
+    key: str
+    """Short name."""
+    statement: str
+    """The claim in one sentence."""
+    verdict: Verdict
+    """What the figures say."""
+    reason: str
+    """Why, in one sentence."""
+    figures: tuple[Figure, ...]
+    """The numbers behind the verdict."""
+
+
+class StepResult(_Result):
+    """One step of the ladder."""
+
+    name: str
+    """Its name."""
+    title: str
+    """What a reader is told."""
+    groups: tuple[str, ...]
+    """Feature groups."""
+    instead_of: str | None
+    """The step that it is an alternative to, if it is no rung of the ladder."""
+
+
+class StudyResults(_Result):
+    """Everything a study found out."""
+
+    study: str
+    """Name of the study."""
+    title: str
+    """Its headline."""
+    pipeline: str
+    """Name of the pipeline's configuration."""
+    run_id: str
+    """Run in ML Metadata that the figures are of."""
+    versions: dict[str, str]
+    """Versions of Python and of the libraries that decide on results."""
+    examples: dict[str, int]
+    """Examples by split, and titles of the catalogue."""
+    final_fit_splits: tuple[str, ...]
+    """Splits that the evaluated models were fitted on."""
+    replicates: int
+    """Resamples of the bootstrap."""
+    bootstrap_seed: int
+    """Its seed."""
+    level: float
+    """Family-wise error of each task's tests; intervals cover 1 minus this."""
+    margin: float
+    """Share of a score that counts as no difference worth having."""
+    steps: tuple[StepResult, ...]
+    """The ladder."""
+    skipped_steps: tuple[str, ...]
+    """Steps left out, and why."""
+    models: tuple[ModelResult, ...]
+    """Families at their steps."""
+    variants: tuple[VariantResult, ...]
+    """Every fit."""
+    tasks: tuple[TaskResult, ...]
+    """Every task."""
+    agreements: tuple[Agreement, ...]
+    """Every pair of tasks."""
+    claims: tuple[Claim, ...]
+    """The claims and their verdicts."""
+    total_fit_seconds: float
+    """Sum over all fits."""
