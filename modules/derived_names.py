@@ -36,9 +36,7 @@ def band_name(column: str) -> str:
     return f"{column}_band"
 
 
-def derived_names(
-    continuous: Iterable[str], feedback: Iterable[str], feedback_histories: Iterable[str]
-) -> set[str]:
+def derived_names(continuous: Iterable[str], feedback: Iterable[str], feedback_histories: Iterable[str]) -> set[str]:
     """Returns every name that is derived whatever the configuration.
 
     Args:

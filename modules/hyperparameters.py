@@ -56,9 +56,7 @@ def search_space(family: str, settings: Mapping[str, Any], fixed: Mapping[str, A
 def read_settings(hyperparameters: keras_tuner.HyperParameters) -> dict[str, Any]:
     """Returns the values of hyper-parameters as settings by dotted path."""
     choices = {dimension.name for dimension in hyperparameters.space if isinstance(dimension, kinds.Choice)}
-    return {
-        path: json.loads(value) if path in choices else value for path, value in hyperparameters.values.items()
-    }
+    return {path: json.loads(value) if path in choices else value for path, value in hyperparameters.values.items()}
 
 
 def _declare(space: keras_tuner.HyperParameters, path: str, dimension: Dimension, default: Any) -> None:

@@ -11,6 +11,9 @@ from modules.derived_names import USER_KEY
 from modules.features import ITEM_ID, TIMESTAMP
 from modules.training_data import TrainingData
 
+USERS_PER_BLOCK = 64
+"""Size of the blocks that counts are made of where nothing asks for another."""
+
 _BATCH_SIZE = 8192
 
 
@@ -37,17 +40,39 @@ class InteractionLog:
         starts = np.flatnonzero(np.diff(self.user_keys, prepend=-1))
         return np.append(starts, len(self))
 
+    def instant_bounds(self) -> np.ndarray:
+        """Returns where each instant of a user begins, and the end: int64 `[instants + 1]`."""
+        begins = np.diff(self.user_keys, prepend=-1) != 0
+        begins[1:] |= np.diff(self.timestamps) != 0
+        return np.append(np.flatnonzero(begins), len(self))
+
+    def of_known_items(self, vocabulary_size: int) -> InteractionLog:
+        """Returns the interactions with titles that have a vocabulary id of their own.
+
+        Args:
+          vocabulary_size: number of item ids; the first stands for no title and the last for all unknown ones.
+        """
+        return self._take((self.item_ids > 0) & (self.item_ids < vocabulary_size - 1))
+
     def blocks(self, users_per_block: int) -> Iterator[InteractionLog]:
         """Yields the log in blocks of whole users, so that what is computed of a block stays small."""
         bounds = self.user_bounds()
         for first in range(0, len(bounds) - 1, users_per_block):
-            rows = slice(bounds[first], bounds[min(first + users_per_block, len(bounds) - 1)])
-            yield InteractionLog(self.user_keys[rows], self.item_ids[rows], self.timestamps[rows])
+            yield self._take(slice(bounds[first], bounds[min(first + users_per_block, len(bounds) - 1)]))
+
+    def _take(self, rows: np.ndarray | slice) -> InteractionLog:
+        return InteractionLog(self.user_keys[rows], self.item_ids[rows], self.timestamps[rows])
 
 
 def read_interaction_log(data: TrainingData, splits: Sequence[str]) -> InteractionLog:
-    """Reads the interactions of these splits."""
-    columns: dict[str, list[np.ndarray]] = {USER_KEY: [], ITEM_ID: [], TIMESTAMP: []}
+    """Reads the interactions of these splits.
+
+    Args:
+      data: the transformed splits.
+      splits: their names.
+    """
+    nothing = np.empty(0, np.int64)
+    columns: dict[str, list[np.ndarray]] = {name: [nothing] for name in (USER_KEY, ITEM_ID, TIMESTAMP)}
     for split in splits:
         for batch in data.batches(split, _BATCH_SIZE, columns=tuple(columns)):
             for name, values in columns.items():

@@ -1,9 +1,9 @@
 """Whole user sequences: what deep sequence models train on, all positions in one pass.
 
 A user's interactions, in order of time, are cut into chunks. A chunk holds *events* (titles taken) and *queries* (one
-for each distinct instant: whoever came back then), and a query's *targets* are all titles taken at its instant. What
-a query or an event may look at ends at its `start`, the position of the first event of its own instant: events of the
-same instant do not see each other, as in the examples that are served.
+for each distinct instant: somebody came back then, with the context of one of its events), and a query's *targets* are
+all titles taken at its instant. What a query or an event may look at ends at its `start`, the position of the first
+event of its own instant: events of the same instant do not see each other, as in the examples that are served.
 
 Each chunk begins with the last `window` events before it, as context without targets.
 """
@@ -27,7 +27,6 @@ EVENT_LOG_STEPS = "event_log_steps"
 EVENT_STARTS = "event_starts"
 QUERY_SECONDS = "query_seconds"
 QUERY_STARTS = "query_starts"
-QUERY_CHUNK_STARTS = "query_chunk_starts"
 TARGET_QUERIES = "target_queries"
 TARGET_ITEM_IDS = "target_item_ids"
 SEEN_ROWS = "seen_rows"
@@ -147,7 +146,7 @@ def sequence_batches(
 ) -> tf.data.Dataset:
     """Returns shuffled batches of chunks of similar size; every pass has a new order.
 
-    A batch of `[rows]` chunks, padded to `[rows, events]`, whose `N` queries and `T` targets are listed without padding:
+    A batch of chunks, padded to `[rows, events]`, whose `N` queries and `T` targets are listed without padding:
 
     | key | shape | |
     | --- | --- | --- |
@@ -206,8 +205,11 @@ def make_batch(sequences: UserSequences, chunks: Sequence[Chunk], window: int) -
     batch[QUERY_STARTS] = np.full((rows, queries), -1, np.int32)
     lists: dict[str, list[np.ndarray]] = {
         name: []
-        for name in (QUERY_ROWS, QUERY_POSITIONS, QUERY_INSTANTS, TARGET_QUERIES, TARGET_ITEM_IDS)
-        + (SEEN_ROWS, SEEN_ITEM_IDS, SEEN_INSTANTS)
+        for name in (
+            *(QUERY_ROWS, QUERY_POSITIONS, QUERY_INSTANTS),
+            *(TARGET_QUERIES, TARGET_ITEM_IDS),
+            *(SEEN_ROWS, SEEN_ITEM_IDS, SEEN_INSTANTS),
+        )
     }
     query_count = 0
     for row, chunk in enumerate(chunks):
@@ -231,7 +233,8 @@ def make_batch(sequences: UserSequences, chunks: Sequence[Chunk], window: int) -
         first_query = sequences.query_of_event[chunk.user.start]
         lists[QUERY_ROWS].append(np.full(count, row, np.int64))
         lists[QUERY_POSITIONS].append(np.arange(count, dtype=np.int64))
-        lists[QUERY_INSTANTS].append((np.arange(chunk.queries.start, chunk.queries.stop) - first_query).astype(np.int32))
+        own_instants = np.arange(chunk.queries.start, chunk.queries.stop) - first_query
+        lists[QUERY_INSTANTS].append(own_instants.astype(np.int32))
         lists[TARGET_QUERIES].append(sequences.query_of_event[chunk.targets] - chunk.queries.start + query_count)
         lists[TARGET_ITEM_IDS].append(sequences.item_ids[chunk.targets])
         query_count += count

@@ -12,8 +12,9 @@ def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
     for layer in layers:
         for name, value in layer.items():
             below = merged.get(name)
-            both = isinstance(value, Mapping) and isinstance(below, Mapping)
-            merged[name] = merge_settings(below, value) if both else value
+            if isinstance(below, Mapping) and isinstance(value, Mapping):
+                value = merge_settings(below, value)
+            merged[name] = value
     return merged
 
 

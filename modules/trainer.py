@@ -9,23 +9,24 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import keras_tuner
 import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
-from modules import features
 from modules.artifact_files import TRAINING_REPORT
-from modules.catalogue import read_catalogue
-from modules.features import ColumnTable, Role
+from modules.features import Role
+from modules.hyperparameters import read_settings
 from modules.memory import watch_memory
-from modules.model_inputs import build_model_inputs
-from modules.models.base import FitContext, FitReport
+from modules.models.base import FitReport
 from modules.models.export import ServingModule, export_saved_model
 from modules.models.registry import create_recommender
 from modules.models.validation import Validator
+from modules.settings import flatten_settings, merge_settings, nest_settings
 from modules.slices import SliceKeys
 from modules.training_data import TRAIN, VALIDATION, TrainingData
+from modules.training_inputs import read_training_inputs
 from modules.warm_up import write_warm_up_requests
 
 _COUNT_BATCH_SIZE = 8192
@@ -37,28 +38,26 @@ def run_fn(fn_args: FnArgs) -> None:
     """Fits a recommender and exports it.
 
     Args:
-      fn_args: TFX's arguments. `custom_config` holds `catalogue_files` (glob of the raw catalogue examples), `model`
-        (`family`, `settings`, `seed`, `refit`), `feature_groups`, `quantile_buckets`, `bands` and `top_k`.
+      fn_args: TFX's arguments. `custom_config` holds what `read_training_inputs` needs, `model` (`family`, `settings`,
+        `seed`, `refit`), `bands`, `top_k` and, if there are any, `tuned`: settings that count where `settings` say
+        nothing. `hyperparameters`, if given, are what a search found; they stand between the two.
     """
     config = fn_args.custom_config
-    transform = tft.TFTransformOutput(fn_args.transform_output)
-    with tf.io.gfile.GFile(fn_args.schema_path) as file:
-        columns = ColumnTable.from_schema(features.parse_schema(file.read(), fn_args.schema_path))
-    data = TrainingData.from_patterns({TRAIN: fn_args.train_files, VALIDATION: fn_args.eval_files}, transform)
-    catalogue = read_catalogue(config["catalogue_files"], columns, transform)
-    inputs = build_model_inputs(columns, transform, config["feature_groups"], config["quantile_buckets"])
+    inputs = read_training_inputs(fn_args)
+    columns, transform, data, catalogue = inputs.columns, inputs.transform, inputs.data, inputs.catalogue
     user_counts, item_counts = _training_counts(
         data, transform, [columns.names(role)[0] for role in (Role.USER_ID, Role.ITEM_ID)]
     )
     slice_keys = SliceKeys(columns, config["bands"], user_counts, item_counts)
 
-    recommender = create_recommender(config["model"]["family"], config["model"]["settings"])
-    context = FitContext(inputs, config["model"]["seed"], fn_args.model_run_dir, logger.info)
+    settings, sources = _effective_settings(fn_args)
+    recommender = create_recommender(config["model"]["family"], settings)
+    context = inputs.fit_context(config["model"]["seed"], fn_args.model_run_dir, logger.info)
     started = time.monotonic()
     with watch_memory() as memory:
         scorer, report = recommender.fit(data, catalogue, context)
     fit_seconds = time.monotonic() - started
-    ndcg = Validator(scorer, data, catalogue, inputs.item_vocabulary_size).ndcg()
+    ndcg = Validator(scorer, data, catalogue, inputs.features.item_vocabulary_size).ndcg()
     if config["model"]["refit"]:
         started = time.monotonic()
         scorer = recommender.refit(data, catalogue, context, scorer, report)
@@ -67,7 +66,21 @@ def run_fn(fn_args: FnArgs) -> None:
     module = ServingModule(scorer, transform, columns, catalogue, slice_keys, config["top_k"])
     export_saved_model(module, fn_args.serving_model_dir)
     write_warm_up_requests(fn_args.serving_model_dir, columns, catalogue)
-    _write_report(fn_args.model_run_dir, config["model"], report, ndcg, fit_seconds, memory.mebibytes)
+    model = {**config["model"], "settings": settings}
+    _write_report(fn_args.model_run_dir, model, sources, report, ndcg, fit_seconds, memory.mebibytes)
+
+
+def _effective_settings(fn_args: FnArgs) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the nested settings to fit with, and by dotted path where each of them comes from."""
+    found = fn_args.hyperparameters
+    layers = {
+        "tuned": fn_args.custom_config.get("tuned", {}),
+        "marquee tune": nest_settings(read_settings(keras_tuner.HyperParameters.from_config(found))) if found else {},
+        "model.settings": fn_args.custom_config["model"]["settings"],
+    }
+    settings = merge_settings(*layers.values())
+    sources = {path: source for source, layer in layers.items() for path in flatten_settings(layer)}
+    return settings, {path: sources[path] for path in flatten_settings(settings)}
 
 
 def _training_counts(
@@ -89,6 +102,7 @@ def _training_counts(
 def _write_report(
     directory: str,
     model: Mapping[str, Any],
+    settings_from: Mapping[str, str],
     report: FitReport,
     validation_ndcg: float,
     fit_seconds: float,
@@ -96,6 +110,7 @@ def _write_report(
 ) -> None:
     document = {
         "model": dict(model),
+        "settings_from": dict(settings_from),
         "validation_ndcg@10": validation_ndcg,
         "final_fit_splits": [TRAIN, VALIDATION] if model["refit"] else [TRAIN],
         "fit_seconds": round(fit_seconds, 3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import tensorflow as tf
 import tensorflow_transform as tft
@@ -24,7 +25,7 @@ class TrainingData:
     """
 
     files: Mapping[str, Sequence[str]]
-    feature_spec: Mapping[str, object]
+    feature_spec: Mapping[str, Any]
 
     @classmethod
     def from_patterns(cls, patterns: Mapping[str, Sequence[str]], transform: tft.TFTransformOutput) -> TrainingData:
@@ -39,6 +40,10 @@ class TrainingData:
             if not files[split]:
                 raise ValueError(f"the {split} split has no file: nothing matches {list(globs)}")
         return cls(files, transform.transformed_feature_spec())
+
+    def length_of(self, name: str) -> int:
+        """Returns how many values a feature of fixed length has."""
+        return int(self.feature_spec[name].shape[0])
 
     def with_validation_in_training(self) -> TrainingData:
         """Returns the same data with the validation split also a part of the training split, for a final fit."""

@@ -27,6 +27,7 @@ class TrainingInputs:
       data: the transformed splits.
       catalogue: the titles to rank.
       features: the features that models may use.
+      like_threshold: see `FitContext`.
     """
 
     columns: ColumnTable
@@ -34,10 +35,11 @@ class TrainingInputs:
     data: TrainingData
     catalogue: Catalogue
     features: ModelInputs
+    like_threshold: float | None
 
     def fit_context(self, seed: int, log_directory: str, report_progress: Callable[[str], None]) -> FitContext:
         """Returns the context of a fit; see `FitContext`."""
-        return FitContext(self.features, seed, log_directory, report_progress)
+        return FitContext(self.features, seed, log_directory, report_progress, self.like_threshold)
 
 
 def read_training_inputs(fn_args: FnArgs) -> TrainingInputs:
@@ -45,7 +47,7 @@ def read_training_inputs(fn_args: FnArgs) -> TrainingInputs:
 
     Args:
       fn_args: TFX's arguments. `custom_config` holds `catalogue_files` (glob of the raw catalogue examples),
-        `feature_groups` and `quantile_buckets`.
+        `feature_groups`, `quantile_buckets` and, if there is one, `like_threshold`.
 
     Raises:
       ValueError: if a split or the catalogue has no file.
@@ -60,4 +62,5 @@ def read_training_inputs(fn_args: FnArgs) -> TrainingInputs:
         data=TrainingData.from_patterns({TRAIN: fn_args.train_files, VALIDATION: fn_args.eval_files}, transform),
         catalogue=read_catalogue(config["catalogue_files"], columns, transform),
         features=build_model_inputs(columns, transform, config["feature_groups"], config["quantile_buckets"]),
+        like_threshold=config.get("like_threshold"),
     )

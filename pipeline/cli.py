@@ -14,10 +14,10 @@ from rich.console import Console
 from rich.markup import escape
 
 from modules.features import SchemaError
-from pipeline import serving_cli
-from pipeline.components.source_storage import DataQualityError, find_latest_span
+from pipeline import serving_cli, tuning_cli
 from pipeline.config import ConfigError, PipelineConfig
 from pipeline.datasets.cli import data_app
+from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import (
     DEFAULT_CONFIG,
     ConfigOption,
@@ -27,6 +27,7 @@ from pipeline.options import (
     load_schema_or_fail,
 )
 from pipeline.schema_cli import schema_app
+from pipeline.study import cli as study_cli
 
 app = typer.Typer(
     help="Marquee: a production recommender pipeline. Start with `marquee data movielens-100k` and `marquee run`.",
@@ -39,6 +40,8 @@ app.add_typer(data_app, name="data")
 app.add_typer(schema_app, name="schema")
 
 serving_cli.register(app)
+tuning_cli.register(app)
+study_cli.register(app)
 
 
 def main() -> None:
@@ -52,13 +55,20 @@ def main() -> None:
 
 
 @app.command(epilog="Example: marquee run --config movielens-100k --set model.family=popularity")
-def run(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> None:  # noqa: B006
+def run(
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    tuned: Annotated[
+        bool, typer.Option("--tuned", help="Train with what `marquee tune` found; the same as model.use_tuned=true.")
+    ] = False,
+) -> None:
     """Run the pipeline on this machine and tell what came of it."""
     from pipeline import terminal
 
+    overrides = [*overrides, *(["model.use_tuned=true"] if tuned else [])]
     settings = load_config_or_fail(config, overrides)
-    _require_local_workspace(settings)
-    _require_data(settings)
+    require_local_workspace(settings)
+    require_data(settings)
     load_schema_or_fail(settings)
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     log = Path(settings.log_directory) / f"run-{started}.log"
@@ -117,7 +127,7 @@ def bench(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> N
     from pipeline.benchmark import BenchmarkError, print_benchmark, run_benchmark
 
     settings = load_config_or_fail(config, overrides)
-    _require_data(settings)
+    require_data(settings)
     console = Console()
     try:
         print_benchmark(run_benchmark(config, overrides, console), console)
@@ -156,25 +166,6 @@ def compile_(
         raise fail(f"not compiled: {reason}\nThe whole story is in {log}")
     log.unlink()
     print(f"Wrote {output}")
-
-
-def _require_local_workspace(settings: PipelineConfig) -> None:
-    if "://" in settings.workspace:
-        raise fail(f"workspace: a run on this machine needs a local folder; received {settings.workspace!r}")
-
-
-def _require_data(settings: PipelineConfig) -> None:
-    if "://" in settings.data.directory:
-        return
-    try:
-        directory = find_latest_span(settings.data.directory)
-    except DataQualityError as error:
-        raise fail(str(error)) from error
-    if not Path(directory).is_dir():
-        raise fail(
-            f"data.directory: no such folder {settings.data.directory!r}; "
-            f"`marquee data movielens-100k` and `marquee data synthetic` make one, your own data go anywhere"
-        )
 
 
 if __name__ == "__main__":

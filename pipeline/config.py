@@ -19,6 +19,8 @@ import pydantic
 import yaml
 from pydantic import Field
 
+from modules.settings import merge_settings
+from modules.tasks import TASKS, Task
 from pipeline.data_config import DataConfig, Section
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
@@ -60,6 +62,17 @@ class ModelConfig(Section):
     refit: bool = False
     """After everything was decided on the validation split, fit again on the training and validation splits together:
     about twice the training time, for a model that knows the latest interactions."""
+    use_tuned: bool = False
+    """Train with what the latest `marquee tune` of this family found in this workspace; `settings` win over it."""
+
+
+class TunerConfig(Section):
+    """The search that `marquee tune` makes."""
+
+    families: tuple[str, ...] = ()
+    """Families to tune. Empty: the model's."""
+    trials: int = Field(default=20, ge=1)
+    """Fits per family at most; the first is one with the settings as they are."""
 
 
 class ThresholdConfig(Section):
@@ -88,6 +101,9 @@ class EvaluationConfig(Section):
     """Cut-offs of the ranking metrics."""
     bands: dict[str, tuple[float, ...]] = Field(default={})
     """Ascending boundaries by numeric column; `age: [18, 25]` makes the derived slice `age_band`: <18, 18-24, 25+."""
+    tasks: tuple[Task, ...] = Field(default=TASKS, min_length=1)
+    """Tasks to judge models on; see `modules.tasks`. Those that do not apply to the data report nothing: `rank` needs
+    `data.like_threshold`, `continue_watching` needs repeats."""
     slices: tuple[tuple[str, ...], ...] = ()
     """Slices by raw or derived feature, e.g. `[gender]`, or a cross `[gender, age_band]`. Overall is always there."""
     thresholds: tuple[ThresholdConfig, ...] = ()
@@ -135,6 +151,9 @@ class PipelineConfig(Section):
     data: DataConfig
     features: FeatureConfig = FeatureConfig()
     model: ModelConfig = ModelConfig()
+    tuned: dict[str, dict[str, Any]] = Field(default={})
+    """Settings by family, chosen on the validation split by `marquee tune`; `model.settings` win over them."""
+    tuner: TunerConfig = TunerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
     beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
@@ -148,6 +167,14 @@ class PipelineConfig(Section):
                 f"serving.top_k must be at least the largest evaluation.top_k, {longest}; received {self.serving.top_k}"
             )
         return self
+
+    def settings_of(self, family: str) -> dict[str, Any]:
+        """Returns a family's settings as configured: its tuned ones, and over them `model.settings` if it is meant."""
+        return merge_settings(self.tuned.get(family, {}), self.fixed_settings_of(family))
+
+    def fixed_settings_of(self, family: str) -> dict[str, Any]:
+        """Returns what `model.settings` say of a family: nothing, unless it is the model's."""
+        return self.model.settings if family == self.model.family else {}
 
     @property
     def artifact_root(self) -> str:

@@ -90,6 +90,8 @@ class DataConfig(Section):
     """User profiles. Must map `user_id`. Unset: users have no columns of their own."""
     feedback: str | None = None
     """Interaction column that holds the feedback (a rating, seconds watched); it is written to the history too."""
+    like_threshold: float | None = Field(default=None, allow_inf_nan=False)
+    """Feedback from which on a title counts as liked, e.g. 4 of 5 stars. Unset: models are not judged by likings."""
     splits: SplitConfig = SplitConfig()
     """Shares of the global temporal split."""
     history_length: int = Field(default=50, ge=1, le=1000)
@@ -114,6 +116,10 @@ class DataConfig(Section):
         others = sorted(set(self.interactions.columns) - set(required["interactions"]))
         if self.feedback is not None and self.feedback not in others:
             raise ValueError(f"feedback must name one of interactions.columns {others}; received {self.feedback!r}")
+        if self.like_threshold is not None and self.feedback is None:
+            raise ValueError(
+                f"like_threshold needs a feedback column; received {self.like_threshold:g} and no feedback"
+            )
         return self
 
     @pydantic.model_validator(mode="after")

@@ -10,7 +10,10 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from modules.features import USER_ID
 from modules.metrics.coverage import CatalogueCoverage, coverage_metric_names
-from modules.metrics.ranking import LOWER_SUFFIX, RankingMetrics, ranking_metric_names
+from modules.metrics.feedback import RANK_QUALITY_NAMES, FeedbackMetrics
+from modules.metrics.ranking import RankingMetrics, ranking_metric_names
+from modules.metrics.reporting import LOWER_SUFFIX
+from modules.tasks import RANK, RANKING_TASKS
 from pipeline.config import ConfigError, EvaluationConfig, ThresholdConfig
 
 CANDIDATE = "candidate"
@@ -19,7 +22,9 @@ EVALUATE_SIGNATURE = "evaluate"
 SLICES_SIGNATURE = "slices"
 
 
-def build_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConfig:
+def build_eval_config(
+    evaluation: EvaluationConfig, feedback: str | None = None, like_threshold: float | None = None
+) -> config_pb2.EvalConfig:
     """Returns what TFX's Evaluator is to do.
 
     The baseline, the last blessed model, is always part of it: Evaluator drops it, with every `minimum_change`, as
@@ -34,28 +39,29 @@ def build_eval_config(evaluation: EvaluationConfig) -> config_pb2.EvalConfig:
     `minimum_change` the paired difference to the baseline.
 
     Args:
-      evaluation: metrics, slices and thresholds.
+      evaluation: tasks, metrics, slices and thresholds.
+      feedback: raw feature that holds the feedback, if there is any.
+      like_threshold: feedback from which on a title counts as liked; without it the task `rank` is left out.
 
     Raises:
       ConfigError: if a threshold names a metric that is not computed.
     """
-    _check_threshold_metrics(evaluation)
+    with_feedback = RANK in evaluation.tasks and feedback is not None and like_threshold is not None
+    _check_threshold_metrics(evaluation, with_feedback)
+    metrics = [
+        config_pb2.MetricConfig(class_name="ExampleCount"),
+        _metric_config(CatalogueCoverage, top_k=evaluation.top_k),
+    ]
+    if ranking_tasks := _ranking_tasks(evaluation):
+        group_by = USER_ID if evaluation.confidence_intervals else None
+        metrics.append(_metric_config(RankingMetrics, top_k=evaluation.top_k, tasks=ranking_tasks, group_by=group_by))
+    if with_feedback:
+        settings = {"feedback": feedback, "like_threshold": like_threshold}
+        metrics.append(_metric_config(FeedbackMetrics, with_intervals=evaluation.confidence_intervals, **settings))
     config = config_pb2.EvalConfig(
         model_specs=[_model_spec(CANDIDATE), _model_spec(BASELINE, is_baseline=True)],
         slicing_specs=_slicing_specs(evaluation),
-        metrics_specs=[
-            config_pb2.MetricsSpec(
-                metrics=[
-                    config_pb2.MetricConfig(class_name="ExampleCount"),
-                    _metric_config(
-                        RankingMetrics,
-                        top_k=evaluation.top_k,
-                        group_by=USER_ID if evaluation.confidence_intervals else None,
-                    ),
-                    _metric_config(CatalogueCoverage, top_k=evaluation.top_k),
-                ],
-            )
-        ],
+        metrics_specs=[config_pb2.MetricsSpec(metrics=metrics)],
     )
     for threshold in evaluation.thresholds:
         per_slice = config.metrics_specs[0].per_slice_thresholds[threshold.metric]
@@ -107,11 +113,18 @@ def _slicing_specs(evaluation: EvaluationConfig) -> list[config_pb2.SlicingSpec]
     return [config_pb2.SlicingSpec(), *(config_pb2.SlicingSpec(feature_keys=keys) for keys in unique.values())]
 
 
-def _check_threshold_metrics(evaluation: EvaluationConfig) -> None:
-    ranking = ranking_metric_names(evaluation.top_k)
-    known: Iterable[str] = (*ranking, *coverage_metric_names(evaluation.top_k))
+def _ranking_tasks(evaluation: EvaluationConfig) -> list[str]:
+    return [task for task in RANKING_TASKS if task in evaluation.tasks]
+
+
+def _check_threshold_metrics(evaluation: EvaluationConfig, with_feedback: bool) -> None:
+    """Makes sure that thresholds can be met: a gate sets minimums, so errors, of which less is better, have none."""
+    tasks = _ranking_tasks(evaluation)
+    bounded = [name for task in tasks for name in ranking_metric_names(evaluation.top_k, task)]
+    bounded += RANK_QUALITY_NAMES if with_feedback else ()
+    known: Iterable[str] = (*bounded, *coverage_metric_names(evaluation.top_k))
     if evaluation.confidence_intervals:
-        known = (*known, *(name + LOWER_SUFFIX for name in ranking))
+        known = (*known, *(name + LOWER_SUFFIX for name in bounded))
     for index, threshold in enumerate(evaluation.thresholds):
         if threshold.metric not in known:
             raise ConfigError(

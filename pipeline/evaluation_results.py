@@ -11,8 +11,9 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, validation_result_pb2
 
-from modules.metrics.ranking import LOWER_SUFFIX
-from pipeline.evaluation import BASELINE
+from modules.metrics.reporting import LOWER_SUFFIX
+from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums
+from pipeline.evaluation import BASELINE, CANDIDATE
 
 OVERALL = "overall"
 EXAMPLE_COUNT = "example_count"
@@ -74,15 +75,42 @@ def read_evaluation(evaluation_uri: str) -> EvaluationResult:
     Raises:
       EvaluationError: if the folder holds no metrics.
     """
-    if not tf.io.gfile.glob(os.path.join(evaluation_uri, "metrics*")):
-        raise EvaluationError(f"{evaluation_uri} holds no evaluation: expected files named metrics*")
-    messages = {_slice_name(message.slice_key): message for message in tfma.load_metrics(evaluation_uri)}
+    messages = _load_messages(evaluation_uri)
     slices, counts = {}, {}
     for name in sorted(messages, key=lambda slice_name: (slice_name != OVERALL, slice_name)):
         metrics = _read_metrics(messages[name])
         counts[name] = int(metrics.pop(EXAMPLE_COUNT).value)
         slices[name] = metrics
     return EvaluationResult(slices, counts)
+
+
+def read_user_sums(evaluation_uri: str, task: str, model_name: str = CANDIDATE) -> UserSums:
+    """Reads what each group of users contributes to a task's metrics over the whole test split.
+
+    The estimates that follow from it are those that `read_evaluation` returns for the slice `overall`. Groups of equal
+    id are of the same users in every evaluation on the same test split.
+
+    Args:
+      evaluation_uri: folder of the ModelEvaluation artifact.
+      task: of `modules.tasks.TASKS`.
+      model_name: `candidate` or `baseline`.
+
+    Raises:
+      EvaluationError: if the folder holds no metrics, or none of this task and model: it was not evaluated, not with
+        confidence intervals, or no event of the test split is of the task.
+    """
+    found = set()
+    for item in _load_messages(evaluation_uri)[OVERALL].metric_keys_and_values:
+        if item.key.name.endswith(USER_SUMS_SUFFIX):
+            # A model that is evaluated alone has no name.
+            key = (item.key.name.removesuffix(USER_SUMS_SUFFIX), item.key.model_name or CANDIDATE)
+            if key == (task, model_name):
+                return UserSums.from_bytes(task, item.value.bytes_value)
+            found.add(key)
+    raise EvaluationError(
+        f"{evaluation_uri} holds no user sums of task {task!r} and model {model_name!r}; it holds those of "
+        f"{sorted(found) or 'none'}"
+    )
 
 
 def read_validation(evaluation_uri: str) -> list[str]:
@@ -108,11 +136,17 @@ def read_validation(evaluation_uri: str) -> list[str]:
     return reasons
 
 
+def _load_messages(evaluation_uri: str) -> dict[str, metrics_for_slice_pb2.MetricsForSlice]:
+    if not tf.io.gfile.glob(os.path.join(evaluation_uri, "metrics*")):
+        raise EvaluationError(f"{evaluation_uri} holds no evaluation: expected files named metrics*")
+    return {_slice_name(message.slice_key): message for message in tfma.load_metrics(evaluation_uri)}
+
+
 def _read_metrics(message: metrics_for_slice_pb2.MetricsForSlice) -> dict[str, MetricValue]:
     fields: dict[str, dict[str, float]] = {}
     for item in message.metric_keys_and_values:
         name = item.key.name
-        if name.startswith("__") or name.endswith(LOWER_SUFFIX):
+        if name.startswith("__") or name.endswith((LOWER_SUFFIX, USER_SUMS_SUFFIX)):
             continue
         field = "change" if item.key.is_diff else "baseline" if item.key.model_name == BASELINE else "value"
         values = fields.setdefault(name, {})

@@ -8,8 +8,9 @@ import fcntl
 import logging
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -51,12 +52,14 @@ class WorkspaceBusyError(RuntimeError):
     """Another run is using the workspace."""
 
 
-def run_locally(config: PipelineConfig, console: Console) -> None:
+def run_locally(config: PipelineConfig, console: Console, build: Callable[[PipelineConfig], Any] | None = None) -> None:
     """Runs the pipeline, telling of each component as it ends.
 
     Args:
       config: what to run.
       console: where progress goes.
+      build: returns the pipeline to run, recorded in ML Metadata at the configuration's `metadata_path`; by default
+        that of `create_pipeline`.
 
     Raises:
       PipelineFailedError: if a component failed; nothing after it was started.
@@ -69,7 +72,8 @@ def run_locally(config: PipelineConfig, console: Console) -> None:
 
             from pipeline.pipeline import create_pipeline
 
-            pipeline = create_pipeline(_with_worker_code(config), metadata_path=config.metadata_path)
+            prepared = _with_worker_code(config)
+            pipeline = build(prepared) if build else create_pipeline(prepared, metadata_path=config.metadata_path)
         console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
         earlier_runs = _run_ids(config)
         with _progress(config, console) as progress:

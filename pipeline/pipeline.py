@@ -7,6 +7,8 @@ as long as everything else together.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pydantic
 from tfx.components import ExampleValidator, StatisticsGen, Transform
@@ -17,22 +19,29 @@ from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.pusher_pb2 import PushDestination
 from tfx.proto.transform_pb2 import SplitsConfig
 from tfx.types import Channel
-from tfx.types.standard_artifacts import Model, ModelBlessing
+from tfx.types.standard_artifacts import HyperParameters, Model, ModelBlessing
 
-from modules.models.registry import create_recommender
+from modules.hyperparameters import search_space
+from modules.models.registry import FAMILIES, create_recommender
 from pipeline.code_version import code_version
 from pipeline.components.anomaly_gate import AnomalyGate
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
 from pipeline.components.curated_schema import CuratedSchema
 from pipeline.components.interaction_example_gen import InteractionExampleGen
+from pipeline.components.latest_search import LatestSearchStrategy
 from pipeline.components.previous_blessed_model import CANDIDATE_KEY, PreviousBlessedModelStrategy
 from pipeline.components.pusher import AtomicPusher
 from pipeline.components.recommender_evaluator import RecommenderEvaluator
 from pipeline.components.recommender_trainer import RecommenderTrainer
+from pipeline.components.recommender_tuner import RecommenderTuner
 from pipeline.components.server_validator import ServerValidator
 from pipeline.config import ConfigError, PipelineConfig, describe_validation_error
 from pipeline.config_checks import check_against_schema
 from pipeline.evaluation import build_eval_config
+from pipeline.search_results import latest_search, tuner_id
+
+HYPERPARAMETERS = "hyperparameters"
+"""The Trainer's input for what a search found."""
 
 
 def create_pipeline(
@@ -55,8 +64,11 @@ def create_pipeline(
     check_against_schema(config)
     data = prepare_data(config)
 
+    # Finds the settings that `marquee tune` found, if they are asked for.
+    searched = _resolve_searched(config, metadata_path)
+
     # Fits the recommender and exports it with all signatures.
-    trainer = create_trainer(config, data)
+    trainer = create_trainer(config, data, searched)
 
     # Finds the model to beat: the last one that was blessed.
     baseline = _resolve_baseline(baseline_strategy, trainer)
@@ -67,7 +79,7 @@ def create_pipeline(
         example_splits=["test"],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
-        eval_config=build_eval_config(config.evaluation),
+        eval_config=build_eval_config(config.evaluation, config.data.feedback, config.data.like_threshold),
         schema=data.schema.outputs["schema"],
     )
 
@@ -93,20 +105,14 @@ def create_pipeline(
 
     components: list[BaseComponent] = [
         *data.components,
+        *([searched] if searched is not None else []),
         trainer,
         baseline,
         evaluator,
         server_validator,
         pusher,
     ]
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=config.artifact_root,
-        components=components,
-        enable_cache=True,
-        metadata_connection_config=(sqlite_metadata_connection_config(metadata_path) if metadata_path else None),
-        beam_pipeline_args=list(config.beam_args),
-    )
+    return _assemble(config, components, metadata_path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,23 +205,79 @@ def prepare_data(config: PipelineConfig) -> PreparedData:
     )
 
 
-def create_trainer(config: PipelineConfig, data: PreparedData) -> RecommenderTrainer:
-    """Returns the component that fits the configured recommender and exports it with all signatures."""
+def create_trainer(config: PipelineConfig, data: PreparedData, searched: Resolver | None = None) -> RecommenderTrainer:
+    """Returns the component that fits the configured recommender and exports it with all signatures.
+
+    Args:
+      config: what to fit.
+      data: what to fit it on.
+      searched: finds the settings of an earlier search, if they are to be used.
+    """
+    found = {HYPERPARAMETERS: searched.outputs[HYPERPARAMETERS]} if searched is not None else {}
     return RecommenderTrainer(
+        **found,
         examples=data.transform.outputs["transformed_examples"],
         catalogue=data.catalogue.outputs["examples"],
         transform_graph=data.transform.outputs["transform_graph"],
         schema=data.schema.outputs["schema"],
         run_fn="modules.trainer.run_fn",
         custom_config={
-            "code_version": code_version("."),
-            "model": config.model.model_dump(mode="json"),
-            "feature_groups": list(config.features.groups),
-            "quantile_buckets": config.features.quantile_buckets,
+            **_inputs_config(config),
+            "model": config.model.model_dump(mode="json", exclude={"use_tuned"}),
+            "tuned": config.tuned.get(config.model.family, {}),
             "bands": {column: list(boundaries) for column, boundaries in config.evaluation.bands.items()},
             "top_k": config.serving.top_k,
         },
     )
+
+
+def create_tuning_pipeline(
+    config: PipelineConfig, families: Sequence[str], metadata_path: str | None = None
+) -> Pipeline:
+    """Returns the pipeline that searches for settings: the same as for a run up to Transform, and a Tuner per family.
+
+    Args:
+      config: what to build.
+      families: families to tune, one after the other.
+      metadata_path: SQLite file of ML Metadata, or None where the orchestrator brings its own.
+
+    Raises:
+      ConfigError: if a family or its settings do not exist, a family has nothing to tune, or the configuration and the
+        schema do not fit.
+    """
+    for family in families:
+        _check_family(family, "tuner.families")
+        _check_settings(family, config.tuned.get(family, {}), f"tuned.{family}")
+        _check_settings(family, config.settings_of(family), "model.settings")
+        try:
+            search_space(family, config.settings_of(family), config.fixed_settings_of(family))
+        except ValueError as error:
+            raise ConfigError(str(error)) from error
+    check_against_schema(config)
+    data = prepare_data(config)
+
+    # Tries settings, each judged on the validation split.
+    tuners = [
+        RecommenderTuner(
+            examples=data.transform.outputs["transformed_examples"],
+            catalogue=data.catalogue.outputs["examples"],
+            transform_graph=data.transform.outputs["transform_graph"],
+            schema=data.schema.outputs["schema"],
+            tuner_fn="modules.tuner.tuner_fn",
+            custom_config={
+                **_inputs_config(config),
+                "search": {
+                    "family": family,
+                    "settings": config.settings_of(family),
+                    "fixed": config.fixed_settings_of(family),
+                    "seed": config.model.seed,
+                    "trials": config.tuner.trials,
+                },
+            },
+        ).with_id(tuner_id(family))
+        for family in families
+    ]
+    return _assemble(config, [*data.components, *tuners], metadata_path)
 
 
 def check_model(config: PipelineConfig) -> None:
@@ -224,12 +286,65 @@ def check_model(config: PipelineConfig) -> None:
     Raises:
       ConfigError: naming the field, the value received and what was expected.
     """
+    _check_family(config.model.family, "model.family")
+    _check_settings(config.model.family, config.model.settings, "model.settings")
+    for family, settings in config.tuned.items():
+        _check_family(family, "tuned")
+        _check_settings(family, settings, f"tuned.{family}")
+    _check_settings(config.model.family, config.settings_of(config.model.family), "model.settings")
+
+
+def _check_family(family: str, field: str) -> None:
+    if family not in FAMILIES:
+        raise ConfigError(f"{field}: received {family!r}; expected one of {sorted(FAMILIES)}")
+
+
+def _check_settings(family: str, settings: Mapping[str, Any], field: str) -> None:
     try:
-        create_recommender(config.model.family, config.model.settings)
+        create_recommender(family, settings)
     except pydantic.ValidationError as error:
-        raise ConfigError(describe_validation_error(error, "the configuration", "model.settings")) from error
-    except ValueError as error:
-        raise ConfigError(str(error)) from error
+        raise ConfigError(describe_validation_error(error, "the configuration", field)) from error
+
+
+def _inputs_config(config: PipelineConfig) -> dict[str, Any]:
+    """What trainer and tuner need to know of the inputs of a fit."""
+    return {
+        "code_version": code_version("."),
+        "feature_groups": list(config.features.groups),
+        "quantile_buckets": config.features.quantile_buckets,
+        "like_threshold": config.data.like_threshold,
+    }
+
+
+def _assemble(config: PipelineConfig, components: Sequence[BaseComponent], metadata_path: str | None) -> Pipeline:
+    return Pipeline(
+        pipeline_name=config.name,
+        pipeline_root=config.artifact_root,
+        components=list(components),
+        enable_cache=True,
+        metadata_connection_config=(sqlite_metadata_connection_config(metadata_path) if metadata_path else None),
+        beam_pipeline_args=list(config.beam_args),
+    )
+
+
+def _resolve_searched(config: PipelineConfig, metadata_path: str | None) -> Resolver | None:
+    """Returns the node that finds the settings of the latest search; None if they are not asked for."""
+    family = config.model.family
+    if not config.model.use_tuned:
+        return None
+    if metadata_path is None:
+        # Its resolver would take the settings of any family.
+        raise ConfigError(
+            "model.use_tuned: received true; Kubeflow Pipelines cannot tell the searches of families apart: put what "
+            f"`marquee tune` prints into the configuration, under `tuned.{family}`"
+        )
+    if latest_search(metadata_path, config.name, family) is None:
+        raise ConfigError(
+            f"model.use_tuned: received true, but no settings of {family!r} have been searched for in "
+            f"{config.workspace}; run `marquee tune --family {family}` first"
+        )
+    channel = Channel(type=HyperParameters, producer_component_id=tuner_id(family), output_key="best_hyperparameters")
+    return Resolver(strategy_class=LatestSearchStrategy, **{HYPERPARAMETERS: channel}).with_id("LatestSearch")
 
 
 def _resolve_baseline(strategy: type[ResolverStrategy], trainer: RecommenderTrainer) -> Resolver:

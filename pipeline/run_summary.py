@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from modules.tasks import TASKS, main_metric, metric_prefix
 from pipeline.runs import OVERALL, PUSHER, RunReport
 
 _HEADLINE_METRICS = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
@@ -29,6 +30,7 @@ def print_summary(report: RunReport, console: Console) -> None:
     if report.metrics:
         console.print()
         console.print(_metrics_table(report))
+        console.print(_tasks_table(report))
         console.print(_slices_table(report))
     _print_decision(report, console)
     if report.failure is not None:
@@ -83,24 +85,44 @@ def _training_sentence(report: RunReport) -> str:
 
 
 def _metrics_table(report: RunReport) -> Table:
-    baseline = report.baseline_metrics.get(OVERALL, {})
     table = Table(title="Test metrics, full catalogue", title_justify="left", box=None, pad_edge=False)
     table.add_column("metric")
+    _add_value_columns(table, report)
+    for name in _HEADLINE_METRICS:
+        if name in report.metrics[OVERALL]:
+            table.add_row(name, *_value_cells(report, name))
+    return table
+
+
+def _tasks_table(report: RunReport) -> Table:
+    """One line for each task, with the metric that stands for it; tasks that do not apply are left out."""
+    table = Table(title="Tasks", title_justify="left", box=None, pad_edge=False)
+    table.add_column("task", no_wrap=True)
+    table.add_column("metric")
+    _add_value_columns(table, report)
+    for task in TASKS:
+        name = main_metric(task)
+        if name in report.metrics[OVERALL]:
+            table.add_row(task, name.removeprefix(metric_prefix(task)), *_value_cells(report, name))
+    return table
+
+
+def _add_value_columns(table: Table, report: RunReport) -> None:
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
-    if baseline:
+    if report.baseline_metrics.get(OVERALL):
         table.add_column("last blessed", justify="right")
         table.add_column("change", justify="right")
-    for name in _HEADLINE_METRICS:
-        value = report.metrics[OVERALL].get(name)
-        if value is None:
-            continue
-        interval = report.intervals.get(OVERALL, {}).get(name)
-        row = [name, f"{value:.4f}", f"{interval[0]:.4f} – {interval[1]:.4f}" if interval else ""]
-        if baseline:
-            row += [f"{baseline[name]:.4f}", _signed(value - baseline[name])] if name in baseline else ["", ""]
-        table.add_row(*row)
-    return table
+
+
+def _value_cells(report: RunReport, name: str) -> list[str]:
+    """Returns an overall metric's cells of the columns of `_add_value_columns`."""
+    value, baseline = report.metrics[OVERALL][name], report.baseline_metrics.get(OVERALL, {})
+    interval = report.intervals.get(OVERALL, {}).get(name)
+    cells = [f"{value:.4f}", f"{interval[0]:.4f} – {interval[1]:.4f}" if interval else ""]
+    if baseline:
+        cells += [f"{baseline[name]:.4f}", _signed(value - baseline[name])] if name in baseline else ["", ""]
+    return cells
 
 
 def _slices_table(report: RunReport) -> Table:

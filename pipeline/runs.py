@@ -16,6 +16,7 @@ from ml_metadata.proto import metadata_store_pb2
 from pydantic import BaseModel
 
 from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
+from pipeline.search_results import is_tuner
 
 OVERALL = "overall"
 FAILURE_PROPERTY = "failure"
@@ -148,7 +149,7 @@ class RunStore:
         return False
 
     def report(self, run_id: str | None = None) -> RunReport:
-        """Returns the report of a run, by default of the latest.
+        """Returns the report of a run, by default of the latest that was no search for settings.
 
         Raises:
           NoRunError: if there is no such run.
@@ -156,13 +157,13 @@ class RunStore:
         run_ids = self.run_ids()
         if not run_ids or (run_id is not None and run_id not in run_ids):
             raise NoRunError(f"no run {run_id or ''} in ML Metadata; it holds {run_ids or 'none'}")
-        chosen = run_id or run_ids[-1]
+        chosen = run_id or next((name for name in reversed(run_ids) if not self._is_search(name)), run_ids[-1])
         components = self.component_states(chosen)
         failure = self._failure(chosen)
         states = {component.state for component in components.values()}
         if failure is not None or "failed" in states:
             state = "failed"
-        elif PUSHER in components and "interrupted" not in states:
+        elif (PUSHER in components or any(map(is_tuner, components))) and "interrupted" not in states:
             state = "complete"
         elif chosen == run_ids[-1] and self.is_running(chosen):
             state = "running"
@@ -181,6 +182,9 @@ class RunStore:
             served_version=self._served_version(),
         )
         return report.model_copy(update=_read_outputs(self._outputs(chosen)))
+
+    def _is_search(self, run_id: str) -> bool:
+        return any(map(is_tuner, self._executions(run_id)))
 
     def _failure(self, run_id: str) -> str | None:
         context = self._store.get_context_by_type_and_name("pipeline_run", run_id)

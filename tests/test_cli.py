@@ -18,6 +18,7 @@ COMMANDS = [
     ["run"],
     ["status"],
     ["bench"],
+    ["tune"],
     ["compile"],
     ["serve"],
     ["recommend"],

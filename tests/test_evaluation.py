@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +13,10 @@ from tfx.components.evaluator import executor
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
+from modules.tasks import BECAUSE_YOU_WATCHED, CONTINUE_WATCHING, NEXT_TITLE, RANK
 from pipeline.config import ConfigError, EvaluationConfig, ThresholdConfig
 from pipeline.evaluation import build_eval_config
-from pipeline.evaluation_results import EvaluationError, read_evaluation, read_validation
+from pipeline.evaluation_results import EvaluationError, read_evaluation, read_user_sums, read_validation
 
 CATALOGUE = 12
 TOP_K = (1, 5, 20)
@@ -25,9 +25,14 @@ SLICES = (("gender",), ("genres",), ("user_activity",), ("gender", "user_activit
 
 @dataclasses.dataclass(frozen=True)
 class Event:
-    """One labelled example; `hint` is a feature that gives the item away in two cases out of three."""
+    """One labelled example; `hint` is a feature that gives the item away in two cases out of three.
+
+    The title is a repeat if it is one of those seen, of which the largest is taken for the latest.
+    """
 
     user: int
+    time: int
+    rating: float
     item: int
     hint: int
     gender: str
@@ -39,6 +44,8 @@ class Event:
             return tf.train.Feature(bytes_list=tf.train.BytesList(value=[str(value).encode() for value in values]))
 
         features = {"user_id": strings(self.user), "item_id": strings(self.item), "hint": strings(self.hint)}
+        features["timestamp"] = tf.train.Feature(int64_list=tf.train.Int64List(value=[self.time]))
+        features["rating"] = tf.train.Feature(float_list=tf.train.FloatList(value=[self.rating]))
         optional = {"gender": (self.gender,), "genres": self.genres, "seen_item_ids": self.seen}
         features |= {name: strings(*values) for name, values in optional.items() if any(values) or name == "genres"}
         return tf.train.Example(features=tf.train.Features(feature=features)).SerializeToString()
@@ -57,6 +64,8 @@ def _make_events() -> list[Event]:
         events.append(
             Event(
                 user=int(random.integers(15)),
+                time=index % 3 * 86_400 + index,
+                rating=float(1 + (index * 7 + item) % 5),
                 item=item,
                 hint=item if index % 3 else int(random.integers(CATALOGUE)),
                 gender=("F", "M", "")[index % 7 % 3],
@@ -92,14 +101,29 @@ class TinyRecommender(tf.Module):
         scores = tf.cast((7 * items + 3 * columns["user_id"][:, tf.newaxis]) % 5, tf.float32)
         scores += self.bonus * tf.cast(items == columns["hint"][:, tf.newaxis], tf.float32)
         is_seen = tf.reduce_any(columns["seen_item_ids"][:, :, tf.newaxis] == items, axis=1)
-        scores = tf.where(is_seen, -np.inf, scores)
-        of_item = tf.gather(scores, columns["item_id"], batch_dims=1)[:, tf.newaxis]
-        better = tf.reduce_sum(tf.cast(scores > of_item, tf.float32), axis=1, keepdims=True)
-        equal = tf.reduce_sum(tf.cast(scores == of_item, tf.float32), axis=1, keepdims=True)
+        unmasked, scores = scores, tf.where(is_seen, -np.inf, scores)
+        target = columns["item_id"][:, tf.newaxis]
+        of_item = tf.gather(unmasked, target, batch_dims=1)
+        repeat = tf.gather(is_seen, target, batch_dims=1)
         best, places = tf.math.top_k(scores, CATALOGUE)
         size = tf.fill([tf.shape(scores)[0], 1], tf.constant(CATALOGUE, tf.int64))
+        latest = tf.reduce_max(tf.where(columns["seen_item_ids"] < 0, -1, columns["seen_item_ids"]), axis=1)
+        likeness = tf.cast((5 * items + latest[:, tf.newaxis]) % 7, tf.float32)
+        no_anchor = repeat | (latest[:, tf.newaxis] < 0)
+
+        def rank(values: tf.Tensor, candidates: tf.Tensor) -> tf.Tensor:
+            own = tf.gather(values, target, batch_dims=1)
+            better = tf.reduce_sum(tf.cast(candidates & (values > own), tf.float32), axis=1, keepdims=True)
+            equal = tf.reduce_sum(tf.cast(candidates & (values == own), tf.float32), axis=1, keepdims=True)
+            return better + (equal + 1.0) / 2.0
+
         return {
-            "rank": tf.where(tf.math.is_inf(of_item), np.inf, better + (equal + 1.0) / 2.0),
+            "rank": tf.where(repeat, np.nan, rank(unmasked, ~is_seen)),
+            "repeat_rank": tf.where(repeat, rank(unmasked, is_seen), np.nan),
+            "similar_rank": tf.where(no_anchor, np.nan, rank(likeness, ~is_seen)),
+            "target_score": of_item,
+            "like_probability": of_item / 20.0,
+            "predicted_feedback": 1.0 + of_item / 4.0,
             "num_candidates": size - tf.reduce_sum(tf.cast(is_seen, tf.int64), axis=1, keepdims=True),
             "catalogue_size": size,
             "top_k_item_ids": tf.where(tf.math.is_inf(best), "", tf.strings.as_string(places)),
@@ -111,27 +135,45 @@ class TinyRecommender(tf.Module):
         return {"user_activity": tf.where(tf.reduce_any(seen >= 0, axis=1, keepdims=True), "active", "new")}
 
 
-def _reference_ranking(event: Event, bonus: float) -> tuple[float, list[int]]:
-    """Returns the mean rank of the event's item and the recommendations, in plain Python."""
-    scores = {item: (7 * item + 3 * event.user) % 5 + bonus * (item == event.hint) for item in range(CATALOGUE)}
-    candidates = [item for item in scores if item not in event.seen]
-    order = sorted(candidates, key=lambda item: (-scores[item], item))
-    if event.item not in candidates:
-        return math.inf, order
-    places = [place for place, item in enumerate(order, start=1) if scores[item] == scores[event.item]]
-    return sum(places) / len(places), order
+def _scores(event: Event, bonus: float) -> dict[int, float]:
+    return {item: (7 * item + 3 * event.user) % 5 + bonus * (item == event.hint) for item in range(CATALOGUE)}
+
+
+def _mean_place(item: int, values: dict[int, float], candidates: list[int]) -> float:
+    order = sorted(candidates, key=lambda candidate: -values[candidate])
+    return float(np.mean([place for place, other in enumerate(order, start=1) if values[other] == values[item]]))
+
+
+def _reference_ranks(events: list[Event], bonus: float) -> dict[str, list[float]]:
+    """Returns the ranks of the events that each task counts, by the prefix of its metrics, in plain Python."""
+    ranks: dict[str, list[float]] = {"": [], "continue_watching_": [], "because_you_watched_": []}
+    for event in events:
+        scores, unseen = _scores(event, bonus), [item for item in range(CATALOGUE) if item not in event.seen]
+        if event.item in event.seen:
+            ranks["continue_watching_"].append(_mean_place(event.item, scores, list(event.seen)))
+            continue
+        ranks[""].append(_mean_place(event.item, scores, unseen))
+        if event.seen:
+            likeness = {item: float((5 * item + max(event.seen)) % 7) for item in range(CATALOGUE)}
+            ranks["because_you_watched_"].append(_mean_place(event.item, likeness, unseen))
+    return ranks
 
 
 def _reference_metrics(events: list[Event], bonus: float) -> dict[str, float]:
-    rankings = [_reference_ranking(event, bonus) for event in events]
-    ranks = np.array([rank for rank, _ in rankings])
     result = {}
     for k in TOP_K:
-        hit_ranks = ranks[ranks <= k]
-        result[f"recall@{k}"] = len(hit_ranks) / len(ranks)
-        result[f"ndcg@{k}"] = np.sum(1 / np.log2(1 + hit_ranks)) / len(ranks)
-        result[f"mrr@{k}"] = np.sum(1 / hit_ranks) / len(ranks)
-        result[f"coverage@{k}"] = len({item for _, order in rankings for item in order[:k]}) / CATALOGUE
+        for prefix, of_task in _reference_ranks(events, bonus).items():
+            hit_ranks = np.array([rank for rank in of_task if rank <= k])
+            if of_task:
+                result[f"{prefix}recall@{k}"] = len(hit_ranks) / len(of_task)
+                result[f"{prefix}ndcg@{k}"] = np.sum(1 / np.log2(1 + hit_ranks)) / len(of_task)
+                result[f"{prefix}mrr@{k}"] = np.sum(1 / hit_ranks) / len(of_task)
+        covered = set()
+        for event in events:
+            scores = _scores(event, bonus)
+            unseen = [item for _, item in sorted((-scores[item], item) for item in {*range(CATALOGUE)} - {*event.seen})]
+            covered |= set(unseen[:k])
+        result[f"coverage@{k}"] = len(covered) / CATALOGUE
     return result
 
 
@@ -155,7 +197,15 @@ def folder(tmp_path_factory) -> Path:
     return root
 
 
-def _evaluate(folder: Path, name: str, config: EvaluationConfig, model: str, baseline: str | None = None):
+def _evaluate(
+    folder: Path,
+    name: str,
+    config: EvaluationConfig,
+    model: str,
+    baseline: str | None = None,
+    feedback: str | None = None,
+    like_threshold: float | None = None,
+):
     """Runs TFX's Evaluator; returns the folder of the results and whether the model is blessed (None: no verdict)."""
 
     def artifact(kind: type, uri: str):
@@ -178,7 +228,7 @@ def _evaluate(folder: Path, name: str, config: EvaluationConfig, model: str, bas
         inputs,
         {"evaluation": [evaluation], "blessing": [blessing]},
         {
-            "eval_config": proto_utils.proto_to_json(build_eval_config(config)),
+            "eval_config": proto_utils.proto_to_json(build_eval_config(config, feedback, like_threshold)),
             "example_splits": json_utils.dumps(["test"]),
         },
     )
@@ -230,7 +280,7 @@ def test_first_model_is_held_to_the_absolute_rules(folder):
 def test_a_worse_model_is_stopped_by_change_slice_and_absolute_rules_in_plain_words(folder):
     config = _config(
         ThresholdConfig(metric="ndcg@5", minimum=0.0, minimum_change=-0.002),
-        ThresholdConfig(metric="recall@20", slice={"gender": "F"}, minimum=0.9, minimum_change=-0.5),
+        ThresholdConfig(metric="recall@5", slice={"gender": "F"}, minimum=0.9, minimum_change=-0.9),
         ThresholdConfig(metric="recall@1_lower", minimum=0.2),
         ThresholdConfig(metric="mrr@1", slice={"gender": "X"}, minimum=0.0),
         ThresholdConfig(metric="coverage@5", minimum=0.0, minimum_change=-1.0),
@@ -245,14 +295,14 @@ def test_a_worse_model_is_stopped_by_change_slice_and_absolute_rules_in_plain_wo
     ndcg = result.slices["overall"]["ndcg@5"]
     assert ndcg.change is not None and ndcg.change_lower is not None and ndcg.change_upper is not None
     assert result.has_baseline and ndcg.change_lower < ndcg.change < ndcg.change_upper
-    women = result.slices["gender=F"]["recall@20"].value
+    women = result.slices["gender=F"]["recall@5"].value
     lower = result.slices["overall"]["recall@1"].lower
     assert blessed is False
     assert sorted(read_validation(uri)) == [
         f"ndcg@5 overall changed by {ndcg.change:+.4g} against the last blessed model; "
         "the gate asks for a change of at least -0.002",
         "no test example falls into the slice that the gate names: gender=X",
-        f"recall@20 on gender=F is {women:.4g}; the gate asks for at least 0.9",
+        f"recall@5 on gender=F is {women:.4g}; the gate asks for at least 0.9",
         f"the 95 % lower bound of recall@1 overall is {lower:.4g}; the gate asks for at least 0.2",
     ]
 
@@ -263,6 +313,57 @@ def test_a_better_model_passes_even_by_the_lower_bound_of_its_gain(folder):
     lower = read_evaluation(uri).slices["overall"]["ndcg@5"].change_lower
     assert lower is not None and lower > 0.05
     assert blessed is True and read_validation(uri) == []
+
+
+def test_user_sums_of_every_task_and_model_give_the_reported_estimates(folder):
+    config = _config(
+        ThresholdConfig(metric="continue_watching_ndcg@5_lower", minimum=0.0),
+        ThresholdConfig(metric="rank_user_auc", minimum=0.0, minimum_change=-1.0),
+        slices=(("gender",),),
+    )
+    uri, blessed = _evaluate(folder, "tasks", config, "good", baseline="poor", feedback="rating", like_threshold=4.0)
+    assert blessed is True and read_validation(uri) == []
+    overall = read_evaluation(uri).slices["overall"]
+    liked, scores = [event.rating >= 4 for event in EVENTS], [_scores(event, GOOD)[event.item] for event in EVENTS]
+    pairs = [
+        (a, b)
+        for a, like in zip(scores, liked, strict=True)
+        if like
+        for b, c in zip(scores, liked, strict=True)
+        if not c
+    ]
+    auc = overall["rank_auc"]
+    assert auc.value == pytest.approx(np.mean([(a > b) + (a == b) / 2 for a, b in pairs]))
+    errors = [1 + score / 4 - event.rating for score, event in zip(scores, EVENTS, strict=True)]
+    assert overall["rank_feedback_rmse"].value == pytest.approx(np.sqrt(np.mean(np.square(errors))))
+    assert auc.lower is not None and auc.lower < auc.value and auc.change_lower is not None
+    counted = {NEXT_TITLE: "", CONTINUE_WATCHING: "continue_watching_", BECAUSE_YOU_WATCHED: "because_you_watched_"}
+    for task in (*counted, RANK):
+        of_models = {model: read_user_sums(uri, task, model) for model in ("candidate", "baseline")}
+        for model, sums in of_models.items():
+            assert sums.task == task and len(sums.group_ids) <= 15 and (np.diff(sums.group_ids) > 0).all()
+            estimates = sums.sums.sum(axis=0) / sums.counts.sum(axis=0)
+            for name, estimate in zip(sums.metric_names, estimates, strict=True):
+                metric = overall[name]
+                assert estimate == pytest.approx(metric.value if model == "candidate" else metric.baseline, rel=1e-12)
+            if task in counted:
+                assert (sums.counts.sum(axis=0) == len(_reference_ranks(EVENTS, GOOD)[counted[task]])).all()
+        np.testing.assert_array_equal(of_models["candidate"].group_ids, of_models["baseline"].group_ids)
+    with pytest.raises(EvaluationError, match="no user sums of task 'rank' and model 'other'"):
+        read_user_sums(uri, RANK, "other")
+
+
+def test_only_the_tasks_asked_for_are_judged(folder):
+    uri, _ = _evaluate(folder, "one-task", _config(tasks=(CONTINUE_WATCHING,)), "good", feedback="rating")
+    metrics = read_evaluation(uri).slices["overall"]
+    assert {name.split("@")[0] for name in metrics} == {
+        *(f"continue_watching_{measure}" for measure in ("recall", "ndcg", "mrr")),
+        "coverage",
+    }
+    with pytest.raises(
+        EvaluationError, match=r"no user sums of task 'next_title'.*\('continue_watching', 'candidate'\)"
+    ):
+        read_user_sums(uri, NEXT_TITLE)
 
 
 def test_no_threshold_gives_no_verdict(folder):
@@ -276,6 +377,17 @@ def test_no_threshold_gives_no_verdict(folder):
 def test_refuses_a_threshold_on_a_metric_that_is_not_computed(metric):
     with pytest.raises(ConfigError, match=rf"thresholds\.0\.metric: received '{metric}'; expected one of recall@1"):
         build_eval_config(_config(ThresholdConfig(metric=metric, minimum=0.1)))
+
+
+def test_metrics_of_the_task_rank_need_a_like_threshold_and_errors_have_no_minimum():
+    config = _config(ThresholdConfig(metric="rank_auc_lower", minimum=0.1))
+    assert build_eval_config(config, "rating", 4.0).metrics_specs[0].per_slice_thresholds
+    with pytest.raises(ConfigError, match="received 'rank_auc_lower'"):
+        build_eval_config(config, "rating")
+    with pytest.raises(ConfigError, match="received 'rank_log_loss'"):
+        build_eval_config(_config(ThresholdConfig(metric="rank_log_loss", minimum=0.1)), "rating", 4.0)
+    with pytest.raises(ConfigError, match="received 'ndcg@5'"):
+        build_eval_config(_config(ThresholdConfig(metric="ndcg@5", minimum=0.1), tasks=(RANK,)), "rating", 4.0)
 
 
 def test_refuses_a_threshold_on_a_bound_that_is_not_computed():
@@ -293,6 +405,6 @@ def test_thresholds_reach_their_own_slice_only():
 
 
 def test_a_folder_without_results_is_named(tmp_path):
-    for read in (read_evaluation, read_validation):
+    for read in (read_evaluation, read_validation, lambda uri: read_user_sums(uri, NEXT_TITLE)):
         with pytest.raises(EvaluationError, match=str(tmp_path)):
             read(str(tmp_path))

@@ -236,3 +236,24 @@ def test_the_program_is_called_by_its_path_only_where_it_lies(
     assert next_steps(make_report(), settings, "movielens-100k") == ["marquee status --json"]
     monkeypatch.chdir(tmp_path)
     assert next_steps(make_report(), settings, "movielens-100k") == [".venv/bin/marquee status --json"]
+
+
+def test_tasks_are_told_in_one_table_that_fits_a_narrow_terminal() -> None:
+    names = ("ndcg@10", "continue_watching_ndcg@10", "because_you_watched_ndcg@10", "rank_user_auc")
+    values = {name: 0.1234 + position / 10 for position, name in enumerate(names)}
+    intervals = {"overall": {name: (value - 0.01, value + 0.01) for name, value in values.items()}}
+    baseline = {name: value - 0.05 for name, value in values.items()}
+    report = make_report(metrics={"overall": values}, intervals=intervals, baseline_metrics={"overall": baseline})
+    output = io.StringIO()
+    print_summary(report, Console(file=output, width=80))
+    lines = [line.split() for line in output.getvalue().splitlines()]
+    for task, metric, name in (
+        ("next_title", "ndcg@10", "ndcg@10"),
+        ("continue_watching", "ndcg@10", "continue_watching_ndcg@10"),
+        ("because_you_watched", "ndcg@10", "because_you_watched_ndcg@10"),
+        ("rank", "user_auc", "rank_user_auc"),
+    ):
+        value = values[name]
+        cells = [f"{value:.4f}", f"{value - 0.01:.4f}", "–", f"{value + 0.01:.4f}", f"{value - 0.05:.4f}", "+0.0500"]
+        assert [task, metric, *cells] in lines
+    assert "continue_watching" not in summarise(make_report(metrics={"overall": {"ndcg@10": 0.1}}))

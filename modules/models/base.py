@@ -94,6 +94,9 @@ class FeedbackPrediction:
 class Scorer(tf.Module, abc.ABC):
     """Scores the catalogue. All variables and tables it uses must be attributes, so that it can be exported."""
 
+    scores_are_logits: ClassVar[bool] = False
+    """Whether the softmax of a query's scores is the probability of what is taken next, as in models trained so."""
+
     @abc.abstractmethod
     def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Scores every item for every query.

@@ -20,6 +20,8 @@ def fit_logistic_calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[fl
     Returns:
       a and b; (1, 0) where no positive slope fits, as with labels of one kind only: an order is never reversed.
     """
+    if len(labels) == 0 or labels.min() == labels.max():
+        return 1.0, 0.0
     features = np.stack([logits, np.ones_like(logits)], axis=1).astype(np.float64)
     weights = np.array([1.0, 0.0])
     for _ in range(_STEPS):
@@ -31,5 +33,4 @@ def fit_logistic_calibration(logits: np.ndarray, labels: np.ndarray) -> tuple[fl
         if np.abs(step).max() < 1e-9:
             break
     slope, intercept = weights
-    one_kind = len(labels) == 0 or labels.min() == labels.max()
-    return (1.0, 0.0) if one_kind or slope <= 0 else (float(slope), float(intercept))
+    return (1.0, 0.0) if slope <= 0 else (float(slope), float(intercept))

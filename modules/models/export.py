@@ -119,7 +119,8 @@ class ServingModule(tf.Module):
           * `repeat_rank`: of a repeat among the titles seen, by the same scores; NaN for all else;
           * `similar_rank`: among all titles not seen, by likeness to the latest title of the history, which the
             `similar` signature scores; NaN for repeats, without a history, or if that title is not in the catalogue;
-          * `target_score`: score of the true title, float32; minus infinity if the title is not in the catalogue;
+          * `target_score`: score of the true title, float32; minus infinity if it is no number, or the title is not in
+            the catalogue;
           * `like_probability`, `predicted_feedback`: of the true title, float32; NaN if it is not in the catalogue, or
             the model predicts no feedback;
           * `num_candidates`: titles not seen, int64;
@@ -136,6 +137,7 @@ class ServingModule(tf.Module):
         anchor_rows = self._latest_rows(raw)
         similar = self._scorer.score_similar(tf.maximum(anchor_rows, 0))
         target_scores = ranking.row_values(scores, target_rows, -float("inf"))
+        target_scores = tf.where(tf.math.is_nan(target_scores), -float("inf"), target_scores)
         feedback = self._scorer.predict_feedback(query, tf.maximum(target_rows, 0)[:, tf.newaxis])
         unknown = tf.fill(tf.shape(target_scores), float("nan"))
         per_example = {

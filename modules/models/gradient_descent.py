@@ -128,7 +128,7 @@ def fit_with_early_stopping(
             loss = model.compute_loss(batch, training=True)
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
-        for average, variable in zip(averages, model.trainable_variables, strict=True):
+        for average, variable in zip(averages, model.trainable_variables if averages else [], strict=True):
             # From the first step on an unbiased mean, however short the training.
             momentum = tf.minimum(config.weight_average, 1.0 - 1.0 / tf.cast(optimizer.iterations, tf.float32))
             average.assign(momentum * average + (1.0 - momentum) * variable)

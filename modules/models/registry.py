@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     from modules.models.base import Recommender
 
 FAMILIES = {
+    "autoencoder": "modules.models.autoencoder:Autoencoder",
+    "cascade": "modules.models.cascade:Cascade",
+    "gru": "modules.models.gru:Gru",
+    "ease": "modules.models.ease:Ease",
+    "hybrid": "modules.models.hybrid:Hybrid",
+    "item_knn": "modules.models.item_knn:ItemKnn",
+    "markov": "modules.models.markov:Markov",
+    "matrix_factorization": "modules.models.matrix_factorization:MatrixFactorization",
     "popularity": "modules.models.popularity:Popularity",
     "ranker": "modules.models.ranker:Ranker",
     "transformer": "modules.models.transformer:Transformer",

@@ -232,7 +232,9 @@ class SequenceModel(tfrs.Model, abc.ABC):
             logits -= tf.gather(self._log_probability, candidates) + draws
         usable = tf.gather(self._known, candidates)
         first_seen = self._first_seen(batch)
-        seen_before = tf.gather(first_seen, batch[sequences.QUERY_ROWS]) < batch[sequences.QUERY_INSTANTS][:, tf.newaxis]
+        seen_before = (
+            tf.gather(first_seen, batch[sequences.QUERY_ROWS]) < batch[sequences.QUERY_INSTANTS][:, tf.newaxis]
+        )
         repeats = tf.gather_nd(seen_before, tf.stack([query_of_target, targets], axis=1))
         if self._config.sampled_candidates is not None:
             seen_before = tf.gather(seen_before, candidates, axis=1)
@@ -298,6 +300,8 @@ class SequenceScorer(Scorer):
       inputs: the model's features.
     """
 
+    scores_are_logits: ClassVar[bool] = True
+
     def __init__(self, model: SequenceModel, catalogue: Catalogue, inputs: ModelInputs):
         super().__init__()
         self._model, self._inputs = model, inputs
@@ -338,10 +342,12 @@ class SequenceScorer(Scorer):
         ids, steps = query[HISTORY_ITEM_IDS], query[preprocessing.HISTORY_LOG_STEPS]
         feedback = query[self._inputs.history_feedback] if self._inputs.history_feedback else None
         events = self._model.event_vectors(tf.gather(self._history_vectors, ids), feedback, steps, training=False)
-        # A step of 0 says that an event belongs to the instant of the one before it.
+        # A step of 0 says that an event belongs to the instant of the one before it, unless no time is known at all.
         positions = tf.range(tf.shape(ids)[1])[tf.newaxis]
-        event_starts = tf.scan(tf.maximum, tf.transpose(tf.where(tf.equal(steps, 0.0), 0, positions)))
-        event_starts = tf.transpose(event_starts)
+        begins = (steps != 0.0) | (steps[:, :1] == 0.0)
+        length = tf.shape(ids)[1]
+        earlier = tf.linalg.band_part(tf.ones([length, length], tf.bool), -1, 0)
+        event_starts = tf.reduce_max(tf.where(begins[:, tf.newaxis] & earlier, positions[:, tf.newaxis], 0), axis=2)
         query_starts = tf.reduce_sum(tf.cast(ids > 0, tf.int32), axis=1, keepdims=True)
         event_gaps = query_gaps = None
         if self._inputs.use_gaps:
@@ -369,7 +375,7 @@ class SequenceRecommender(Recommender):
         tf.keras.utils.set_random_seed(context.seed)
         inputs, config = context.inputs, self.config
         counts = item_side.windowed_counts(data, inputs.item_vocabulary_size, config.popularity_windows_days)
-        window = int(data.feature_spec[HISTORY_ITEM_IDS].shape[0])
+        window = data.length_of(HISTORY_ITEM_IDS)
         log = sequences.read_sequences(data, TRAIN, [feature.name for feature in inputs.query], inputs.feedback)
         batches = sequences.sequence_batches(log, window, config.chunk_length, config.batch_size, context.seed)
         model = self.model_class(config, inputs, catalogue, counts, window)

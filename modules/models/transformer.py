@@ -130,7 +130,8 @@ class TransformerModel(SequenceModel):
         """See `SequenceModel`."""
         super().__init__(config, inputs, catalogue, counts, window)
         self._blocks = [
-            AttentionBlock(config, inputs.use_continuous_time, name=f"block_{number}") for number in range(config.layers)
+            AttentionBlock(config, inputs.use_continuous_time, name=f"block_{number}")
+            for number in range(config.layers)
         ]
         self._final_norm = tf.keras.layers.LayerNormalization(name="final_norm")
 

@@ -226,6 +226,8 @@ class TwoTowerScorer(Scorer):
       inputs: the model's features.
     """
 
+    scores_are_logits: ClassVar[bool] = True
+
     def __init__(self, model: TwoTowerModel, catalogue: Catalogue, inputs: ModelInputs):
         super().__init__()
         self._model = model

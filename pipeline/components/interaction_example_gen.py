@@ -137,7 +137,11 @@ class InteractionExampleGen(TableExampleGen):
             directory=data.directory,
             patterns=[table.pattern for table in tables],
             split_names=InteractionExampleGenExecutor.SPLIT_NAMES,
-            settings={"data": data.model_dump(mode="json"), "rejected_rows_directory": rejected_rows_directory},
+            settings={
+                # What counts as liked does not change the examples.
+                "data": data.model_dump(mode="json", exclude={"like_threshold"}),
+                "rejected_rows_directory": rejected_rows_directory,
+            },
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from typing import Any, ClassVar
 
 from tfx import types
@@ -12,11 +11,10 @@ from tfx.components.trainer.executor import GenericExecutor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import executor_spec
 from tfx.proto import trainer_pb2
-from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
+from tfx.types import standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter
 
-CATALOGUE_KEY = "catalogue"
-CATALOGUE_FILES = "catalogue_files"
+from pipeline.components.catalogue_channel import CATALOGUE_KEY, with_catalogue_files
 
 
 class RecommenderTrainerExecutor(GenericExecutor):
@@ -24,10 +22,7 @@ class RecommenderTrainerExecutor(GenericExecutor):
 
     def _GetFnArgs(self, input_dict: Any, output_dict: Any, exec_properties: Any) -> FnArgs:
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        artifact = artifact_utils.get_single_instance(input_dict[CATALOGUE_KEY])
-        (split,) = artifact_utils.decode_split_names(artifact.split_names)
-        pattern = os.path.join(artifact_utils.get_split_uri([artifact], split), "*")
-        fn_args.custom_config = {**fn_args.custom_config, CATALOGUE_FILES: pattern}
+        fn_args.custom_config = with_catalogue_files(fn_args.custom_config, input_dict)
         return fn_args
 
 
@@ -50,6 +45,7 @@ class RecommenderTrainer(Trainer):
       schema: schema of the raw interactions.
       run_fn: dotted path of the training function.
       custom_config: what it needs; see `modules.trainer.run_fn`.
+      hyperparameters: what a search found, if that is to be used.
     """
 
     SPEC_CLASS = RecommenderTrainerSpec
@@ -63,12 +59,14 @@ class RecommenderTrainer(Trainer):
         schema: types.BaseChannel,
         run_fn: str,
         custom_config: dict[str, Any],
+        hyperparameters: types.BaseChannel | None = None,
     ):
         spec = RecommenderTrainerSpec(
             examples=examples,
             catalogue=catalogue,
             transform_graph=transform_graph,
             schema=schema,
+            hyperparameters=hyperparameters,
             run_fn=run_fn,
             # JSON with sorted keys: the same configuration must give the same cache key.
             custom_config=json.dumps(custom_config, sort_keys=True),

@@ -35,17 +35,22 @@ def synthetic(
     directory: Annotated[Path, typer.Option(help="Folder to put it in.")] = Path("data/synthetic"),
     users: Annotated[int, typer.Option(help="People.")] = 400,
     items: Annotated[int, typer.Option(help="Titles.")] = 300,
-    interactions: Annotated[int, typer.Option(help="Events; nobody takes a title twice.")] = 20_000,
+    interactions: Annotated[int, typer.Option(help="Events.")] = 20_000,
     seed: Annotated[int, typer.Option(help="The same arguments write the same files.")] = 7,
+    resume_share: Annotated[
+        float, typer.Option(help="Share of the events that resume a title; with 0 nobody takes a title twice.")
+    ] = 0.0,
 ) -> None:
     """Make a synthetic data set with known effects, and say how well its best possible ranking does."""
     from pipeline.datasets.folder import FolderError, write_tables
-    from pipeline.datasets.oracle import measure_ranking, popularity_scorer
+    from pipeline.datasets.oracle import measure_ranking, measure_resumes, popularity_scorer
     from pipeline.datasets.synthetic import SyntheticWorld
 
     console = Console()
     try:
-        world = SyntheticWorld(users=users, items=items, interactions=interactions, seed=seed)
+        world = SyntheticWorld(
+            users=users, items=items, interactions=interactions, seed=seed, resume_share=resume_share
+        )
         write_tables(directory, world.generate())
     except (ValueError, FolderError, OSError) as error:
         raise fail(str(error)) from error
@@ -59,3 +64,6 @@ def synthetic(
         f"popularity reaches {simple.ndcg:.4f}.",
         markup=False,
     )
+    if resume_share:
+        resumes = measure_resumes(world, world.resume_log_probabilities, first_event)
+        console.print(f"Among the titles seen, for the events that resume one: {resumes.ndcg:.4f}.", markup=False)

@@ -4,7 +4,13 @@ Someone who comes back at time t takes title i with probability softmax over the
 
     popularity[i] + group[user, i] + hour[t, i] + trend[t, i] + sequence[i, titles of the visit before t]
 
-so the world knows the true probabilities, and with them the best ranking that any model can reach.
+Where there are resumes, someone with a past first decides, with probability `resume_share`, to go back to a title
+already taken: to title i with probability softmax over those titles of
+
+    -log(1 + hours since i was last taken),
+
+the shorter ago, the likelier: one of an hour ago is 1.5 times as likely as one of two hours ago. So the world knows the
+true probabilities, and with them the best ranking that any model can reach.
 """
 
 from __future__ import annotations
@@ -39,11 +45,15 @@ fall over the calendar. `sequence`: whoever has just seen a title wants its sequ
 START = 1_704_067_200
 """First instant of every world: 1 January 2024, UTC, in seconds."""
 
+NEVER = -1
+"""Stands for the time at which a title was last taken, if it never was."""
+
 DEVICES = ("desktop", "phone", "tablet", "tv")
 
 _PEAK_HOUR = 21.0
 _GROUP_SCALE, _HOUR_SCALE, _TREND_SCALE, _SEQUENCE_BOOST = 1.1, 1.6, 1.2, 4.5
-_STREAMS = ("catalogue", "people", "schedule", "preferences", "choices", "feedback")
+_STREAMS = ("catalogue", "people", "schedule", "preferences", "choices", "feedback", "resumes")
+_SECONDS_PER_HOUR = 3_600
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +69,15 @@ class SyntheticWorld:
     items: int = 300
     """Titles of the catalogue."""
     interactions: int = 20_000
-    """Events; nobody takes a title twice."""
+    """Events. Nobody takes a title twice, unless there are resumes."""
     seed: int = 7
     """Seed of everything that is drawn."""
     days: int = 180
     """Length of the log. People arrive until two days before its end."""
     effects: frozenset[str] = EFFECTS
     """Effects in force. A world with fewer is otherwise the same: same titles, people, times and preferences."""
+    resume_share: float = 0.0
+    """Probability that an event of someone with a past resumes a title already taken, in [0, 1)."""
 
     def __post_init__(self) -> None:
         """Refuses sizes that no log can have."""
@@ -77,6 +89,8 @@ class SyntheticWorld:
                 f"interactions must lie between users ({self.users}) and users x items "
                 f"({self.users * self.items}), since nobody takes a title twice; received {self.interactions}"
             )
+        if not 0 <= self.resume_share < 1:
+            raise ValueError(f"resume_share must lie in [0, 1); received {self.resume_share}")
         if unknown := sorted(self.effects - EFFECTS):
             raise ValueError(f"effects must be some of {sorted(EFFECTS)}; received {unknown}")
 
@@ -159,7 +173,7 @@ class SyntheticWorld:
         seen: NDArray[np.bool_],
         latest: NDArray[np.bool_],
     ) -> NDArray[np.float64]:
-        """Returns the true log-probability of every title at `n` instants of one user.
+        """Returns the true log-probability of every title at `n` instants of one user, given that it is none seen.
 
         Of several titles taken at one instant these are the probabilities of the first; their order, and so the best
         ranking, holds for each of them.
@@ -174,9 +188,24 @@ class SyntheticWorld:
           `[n, items]`; minus infinity for titles seen.
         """
         logits = self._static_logits(user, timestamps) + self._sequence_logits(latest)
-        logits = np.where(seen, -np.inf, logits)
-        largest = logits.max(axis=1, keepdims=True)
-        return logits - largest - np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))
+        return _log_softmax(np.where(seen, -np.inf, logits))
+
+    def resume_log_probabilities(
+        self, timestamps: NDArray[np.int64], last_taken: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Returns the true log-probability of every title at `n` instants of one user, given that one is resumed.
+
+        Of several titles resumed at one instant these are the probabilities of the first.
+
+        Args:
+          timestamps: `[n]`, seconds.
+          last_taken: `[n, items]`, when each title was last taken strictly before, in seconds; `NEVER` if never. Each
+            row must hold a title taken.
+
+        Returns:
+          `[n, items]`; minus infinity for titles not taken.
+        """
+        return _log_softmax(_resume_logits(timestamps, last_taken))
 
     def event_log_probabilities(
         self, user_id: str, timestamp: int, history: Sequence[tuple[str, int]]
@@ -206,17 +235,32 @@ class SyntheticWorld:
         generator = np.random.default_rng([self.seed, _STREAMS.index("choices"), user])
         noisy = self._static_logits(user, instants) + generator.gumbel(size=(len(instants), self.items))
         boost = _SEQUENCE_BOOST * ("sequence" in self.effects)
+        resumes = np.random.default_rng([self.seed, _STREAMS.index("resumes"), user])
         chosen: list[NDArray[np.int64]] = []
-        seen = np.zeros(self.items, dtype=bool)
-        for row, count in zip(noisy, counts, strict=True):
+        last_taken = np.full(self.items, NEVER)
+        for instant, row, count in zip(instants, noisy, counts, strict=True):
             if chosen:
                 successors = self.catalogue.successors[chosen[-1]]
                 row[successors[successors >= 0]] += boost
+            seen = last_taken != NEVER
             row[seen] = -np.inf
-            taken = np.argpartition(-row, count - 1)[:count]
-            seen[taken] = True
+            resumed = self._resume(resumes, instant, count, last_taken)
+            fresh = count - len(resumed)
+            taken = np.concatenate([resumed, np.argpartition(-row, max(fresh - 1, 0))[:fresh]])
+            last_taken[taken] = instant
             chosen.append(taken)
         return np.concatenate(chosen)
+
+    def _resume(
+        self, generator: np.random.Generator, instant: int, count: int, last_taken: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Draws which titles are resumed at an instant of `count` events; none where nothing was taken before."""
+        past = int((last_taken != NEVER).sum())
+        if not (past and self.resume_share):
+            return np.zeros(0, np.int64)
+        resumed = min(int(generator.binomial(count, self.resume_share)), past)
+        logits = _resume_logits(np.array([instant]), last_taken[np.newaxis])[0] + generator.gumbel(size=self.items)
+        return np.argsort(-logits)[:resumed]
 
     def _static_logits(self, user: int, timestamps: NDArray[np.int64]) -> NDArray[np.float64]:
         """Everything that does not depend on the history, `[n, items]`."""
@@ -248,3 +292,14 @@ class SyntheticWorld:
     def _generator(self, stream: str) -> np.random.Generator:
         """A generator of its own for each purpose, so that switching an effect off leaves the rest as it is."""
         return np.random.default_rng([self.seed, _STREAMS.index(stream)])
+
+
+def _resume_logits(timestamps: NDArray[np.int64], last_taken: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Returns how titles compare that may be resumed, `[n, items]`; minus infinity for those never taken."""
+    elapsed = np.maximum(timestamps[:, np.newaxis] - last_taken, 0) / _SECONDS_PER_HOUR
+    return np.where(last_taken == NEVER, -np.inf, -np.log1p(elapsed))
+
+
+def _log_softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    largest = logits.max(axis=1, keepdims=True)
+    return logits - largest - np.log(np.exp(logits - largest).sum(axis=1, keepdims=True))

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from modules.metrics.user_sums import UserSums
+from modules.tasks import main_metric
 from pipeline.study.config import StudyConfig
 from pipeline.study.results import Agreement, Difference, Estimate, Rung, TaskResult
 from pipeline.study.statistics import (
@@ -163,12 +164,10 @@ def _align(of_task: Mapping[str, UserSums], metric: str, users: np.ndarray) -> S
 
 
 def _headline(study: StudyConfig, task: str, metrics: Sequence[str]) -> str:
-    wanted = study.headline_metrics.get(task)
-    if wanted is not None:
-        if wanted not in metrics:
-            raise StudyError(f"headline_metrics.{task}: received {wanted!r}; expected one of {list(metrics)}")
-        return wanted
-    return next((metric for metric in metrics if metric.endswith("ndcg@10")), metrics[0])
+    wanted = study.headline_metrics.get(task, main_metric(task))
+    if wanted not in metrics:
+        raise StudyError(f"headline_metrics.{task}: received {wanted!r}; expected one of {list(metrics)}")
+    return wanted
 
 
 def _estimate(study: StudyConfig, value: float, resamples: Floats) -> Estimate:

@@ -6,7 +6,7 @@ Importing this module imports neither TensorFlow nor TFX.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field
 
 from modules.models.registry import FAMILIES
+from modules.tasks import NEXT_TITLE, Task
 from pipeline.config import (
     CONFIG_DIRECTORY,
     ConfigError,
@@ -40,7 +41,9 @@ class StepConfig(Section):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]*$")
     """Name in component ids, e.g. `time_buckets`."""
     title: str
-    """What a reader is told, e.g. `+ time in buckets`."""
+    """What a reader is told of a model at this step, e.g. `with metadata`."""
+    adds: str | None = None
+    """What a reader is told that this rung adds to the one below, e.g. `metadata`. Unset: the title says it."""
     groups: tuple[FeatureGroup, ...] = Field(min_length=1)
     """The feature groups."""
     instead_of: str | None = None
@@ -103,8 +106,10 @@ class StudyConfig(Section):
     """After everything was decided on validation, fit again on training and validation together."""
     slices: tuple[tuple[str, ...], ...] = ()
     """Slices to evaluate beside overall; each costs time."""
+    main_task: Task = NEXT_TITLE
+    """Task by which the claims about features and depth are judged."""
     headline_metrics: dict[str, str] = Field(default={})
-    """Metric by which a task orders its models, where it is not the task's NDCG at 10."""
+    """Metric by which a task orders its models, where it is not the task's main metric."""
     bootstrap: BootstrapConfig = BootstrapConfig()
     """How intervals and tests are computed."""
     level: float = Field(default=0.05, gt=0, lt=1)
@@ -159,14 +164,6 @@ def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> tuple
     if study.synthetic is not None and not any(text.startswith("data.directory=") for text in others):
         update["data"] = base.data.model_copy(update={"directory": f"{workspace}/data"})
     return study, base.model_copy(update=update)
-
-
-def tuned_settings(config: PipelineConfig, family: str) -> Mapping[str, Any]:
-    """Returns the settings that a family is known to do well with: those tuned, if any, then those configured."""
-    tuned: Mapping[str, Mapping[str, Any]] = getattr(config, "tuned", {})
-    if family in tuned:
-        return tuned[family]
-    return config.model.settings if config.model.family == family else {}
 
 
 def _find_study(name_or_path: str | Path) -> Path:

@@ -38,9 +38,9 @@ def create_study_pipeline(
         check_model(variant_config)
     data = prepare_data(config)
     evaluation = config.evaluation.model_copy(
-        update={"slices": tuple(slices), "thresholds": (), "confidence_intervals": False}
+        update={"slices": tuple(slices), "thresholds": (), "confidence_intervals": True}
     )
-    eval_config = build_eval_config(evaluation)
+    eval_config = build_eval_config(evaluation, config.data.feedback, config.data.like_threshold)
     components: list[BaseComponent] = list(data.components)
     for variant, variant_config in zip(variants, configs, strict=True):
         trainer = create_trainer(variant_config, data).with_id(variant.trainer_id)
@@ -68,4 +68,5 @@ def configure(config: PipelineConfig, variant: Variant) -> PipelineConfig:
     """Returns the configuration that fits one variant."""
     features = config.features.model_copy(update={"groups": variant.groups})
     model = ModelConfig(family=variant.family, settings=dict(variant.settings), seed=variant.seed, refit=variant.refit)
-    return config.model_copy(update={"features": features, "model": model})
+    # The variant's settings are complete.
+    return config.model_copy(update={"features": features, "model": model, "tuned": {}})

@@ -106,9 +106,9 @@ class TaskResult(_Result):
     headline_metric: str
     """Metric that orders the models and that differences are of."""
     users: int
-    """Users with events in the task: the independent units behind the intervals."""
+    """Groups of users with events in the task: the independent units behind the intervals."""
     events: float
-    """Events of the task."""
+    """What the headline metric is a mean over: events, or users in `rank`."""
     scores: dict[str, dict[str, Estimate]]
     """By model and metric; means over the seeds. The best model in the headline metric comes first."""
     differences: tuple[Difference, ...]
@@ -164,7 +164,9 @@ class StepResult(_Result):
     name: str
     """Its name."""
     title: str
-    """What a reader is told."""
+    """What a reader is told of a model at this step."""
+    adds: str | None
+    """What a reader is told that it adds to the step below."""
     groups: tuple[str, ...]
     """Feature groups."""
     instead_of: str | None

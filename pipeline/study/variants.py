@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from modules.features import ColumnTable, Role
+from modules.settings import merge_settings
 from pipeline.config import FeatureGroup, PipelineConfig
-from pipeline.study.config import FamilyConfig, StepConfig, StudyConfig, tuned_settings
+from pipeline.study.config import FamilyConfig, StepConfig, StudyConfig
 
 _COLUMNS_OF_GROUP: Mapping[FeatureGroup, Role] = {"user": Role.USER, "item": Role.ITEM, "context": Role.CONTEXT}
 TRAINER_PREFIX, EVALUATOR_PREFIX = "Trainer", "Evaluator"
@@ -93,7 +94,7 @@ def plan_study(study: StudyConfig, config: PipelineConfig, columns: ColumnTable)
             step=name,
             groups=by_name[name].groups,
             seed=_seeds(study, settings)[position],
-            settings={**tuned_settings(config, family), **settings.settings},
+            settings=merge_settings(config.settings_of(family), settings.settings),
             refit=study.refit,
         )
         for position in range(max(len(_seeds(study, settings)) for settings in study.families.values()))

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from pipeline.datasets.oracle import measure_ranking, popularity_scorer
-from pipeline.datasets.synthetic import EFFECTS, START, SyntheticWorld
+from pipeline.datasets.oracle import measure_ranking, measure_resumes, popularity_scorer
+from pipeline.datasets.synthetic import EFFECTS, NEVER, START, SyntheticWorld
 
 
 @functools.cache
@@ -41,6 +41,57 @@ def test_metrics_agree_with_a_naive_count(seed: int) -> None:
     ranks = naive_ranks(world, 40)
     assert quality.recall == pytest.approx(sum(rank <= 10 for rank in ranks) / 40)
     assert quality.ndcg == pytest.approx(sum(1 / np.log2(1 + rank) for rank in ranks if rank <= 10) / 40)
+
+
+@given(seed=st.integers(0, 1000), share=st.floats(0.2, 0.8))
+@settings(max_examples=10, deadline=None)
+def test_new_and_resumed_titles_are_ranked_apart(seed: int, share: float) -> None:
+    world = SyntheticWorld(users=5, items=25, interactions=80, seed=seed, days=5, resume_share=share)
+    events = world.events
+    new, resumed = [], []
+    for user, item, time in list(zip(events.users, events.items, events.timestamps, strict=True))[40:]:
+        earlier = events.take(np.flatnonzero((events.users == user) & (events.timestamps < time)))
+        if item in earlier.items:
+            elapsed = {seen: time - earlier.timestamps[earlier.items == seen].max() for seen in earlier.items}
+            better = sum(hours < elapsed[item] for hours in elapsed.values())
+            resumed.append(1 + better + (sum(hours == elapsed[item] for hours in elapsed.values()) - 1) / 2)
+            continue
+        history = [
+            (world.item_ids[seen], int(when)) for seen, when in zip(earlier.items, earlier.timestamps, strict=True)
+        ]
+        scores = world.event_log_probabilities(world.user_ids[user], int(time), history)
+        new.append(1 + sum(score > scores[world.item_ids[item]] for score in scores.values()))
+    for ranks, quality in (
+        (new, measure_ranking(world, world.log_probabilities, 40)),
+        (resumed, measure_resumes(world, world.resume_log_probabilities, 40)),
+    ):
+        expected = [sum(1 / np.log2(1 + rank) for rank in ranks if rank <= 10), sum(rank <= 10 for rank in ranks)]
+        if ranks:
+            np.testing.assert_allclose([quality.ndcg, quality.recall], np.array(expected) / len(ranks))
+        else:
+            assert np.isnan([quality.ndcg, quality.recall]).all()
+
+
+def test_resumes_follow_the_probabilities() -> None:
+    """Over all single resumes, expected and observed counts by the place in order of time agree."""
+    world = SyntheticWorld(users=600, items=60, interactions=9_000, seed=3, days=20, resume_share=0.4)
+    expected, variance, observed = np.zeros((3, world.items))
+    for user in range(world.users):
+        own = world.events.take(np.flatnonzero(world.events.users == user))
+        last_taken = np.full(world.items, NEVER)
+        for time in np.unique(own.timestamps):
+            now = own.items[own.timestamps == time]
+            again = now[last_taken[now] != NEVER]
+            if len(again) == 1:
+                probabilities = np.exp(world.resume_log_probabilities(np.array([time]), last_taken[np.newaxis])[0])
+                assert probabilities.sum() == pytest.approx(1) and (probabilities[last_taken == NEVER] == 0).all()
+                places = np.argsort(np.argsort(-last_taken, kind="stable"))
+                expected[places] += probabilities
+                variance[places] += probabilities * (1 - probabilities)
+                observed[places[again[0]]] += 1
+            last_taken[now] = time
+    assert observed.sum() > 1_500 and observed[0] > 2 * observed[2]
+    assert (np.abs(observed - expected) <= 4 * np.sqrt(variance) + 1).all()
 
 
 def test_ties_share_their_mean_rank() -> None:

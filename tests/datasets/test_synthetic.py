@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from pipeline.config import load_config
 from pipeline.datasets.folder import write_tables
 from pipeline.datasets.synthetic import EFFECTS, START, SyntheticWorld
 from pipeline.datasets.synthetic_entities import AGE_BANDS, EVENING_GENRES, GENRES, MORNING_GENRES, SECONDS_PER_DAY
+
+DIGEST_WITHOUT_RESUMES = "f9f4cebcad320cbb602d0bac016d5bbaae7021cb1ac08e4f5deab8e5e8de9288"
 
 
 @functools.cache
@@ -55,6 +59,46 @@ def test_every_world_has_its_sizes_in_order_of_time_without_repeats(world: Synth
     assert len(set(tables["items"]["title"])) == world.items
 
 
+@given(world=worlds(), share=st.floats(0.1, 0.9))
+@settings(max_examples=40, deadline=None)
+def test_worlds_with_resumes_keep_sizes_and_times_and_take_no_title_twice_at_once(
+    world: SyntheticWorld, share: float
+) -> None:
+    resuming = dataclasses.replace(world, resume_share=share)
+    events = resuming.events
+    assert len(events) == world.interactions
+    assert (np.sort(events.timestamps) == events.timestamps).all()
+    assert (events.timestamps == world.events.timestamps).all() and (events.users == world.events.users).all()
+    assert len(np.unique(np.stack([events.users, events.timestamps, events.items]), axis=1).T) == len(events)
+    log = resuming.generate()["interactions"]
+    assert len({len(values) for values in log.values()}) == 1
+
+
+def test_a_world_without_resumes_is_what_it_always_was() -> None:
+    lines = [
+        "\t".join(map(str, row))
+        for row in zip(*SyntheticWorld(seed=11).generate()["interactions"].values(), strict=True)
+    ]
+    assert hashlib.sha256("\n".join(lines).encode()).hexdigest() == DIGEST_WITHOUT_RESUMES
+
+
+@functools.cache
+def resuming_world() -> SyntheticWorld:
+    return SyntheticWorld(resume_share=0.3)
+
+
+def test_the_share_of_resumes_is_the_one_asked_for() -> None:
+    events = resuming_world().events
+    chances = resumed = 0
+    for user in range(resuming_world().users):
+        own = events.take(np.flatnonzero(events.users == user))
+        for time in np.unique(own.timestamps)[1:]:
+            now, past = own.items[own.timestamps == time], own.items[own.timestamps < time]
+            chances += len(now)
+            resumed += np.isin(now, past).sum()
+    assert resumed / chances == pytest.approx(0.3, abs=0.02)
+
+
 @given(world=worlds())
 @settings(max_examples=30, deadline=None)
 def test_sequels_are_of_the_same_franchise(world: SyntheticWorld) -> None:
@@ -86,6 +130,7 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
         ({"seed": -1}, "seed must be at least 0; received -1"),
         ({"users": 10, "items": 10, "interactions": 101}, r"users \(10\) and users x items \(100\).*received 101"),
         ({"users": 10, "items": 10, "interactions": 9}, r"users \(10\).*received 9"),
+        ({"resume_share": 1.0}, r"resume_share must lie in \[0, 1\); received 1\.0"),
         ({"effects": frozenset({"weather"})}, r"some of \['group', .*received \['weather'\]"),
     ],
 )

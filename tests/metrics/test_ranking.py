@@ -13,7 +13,9 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from modules.metrics.jackknife import GROUPS
 from modules.metrics.model_outputs import metric_key
-from modules.metrics.ranking import RankingMetrics, ranking_metric_names
+from modules.metrics.ranking import RANK_OUTPUTS, RankingMetrics, ranking_metric_names
+from modules.metrics.user_sums import USER_GROUPS, UserSums
+from modules.tasks import BECAUSE_YOU_WATCHED, CONTINUE_WATCHING, NEXT_TITLE, RANKING_TASKS
 
 CUTOFFS = (1, 5, 10, 50)
 TWO_MODELS = config_pb2.EvalConfig(
@@ -36,9 +38,11 @@ def _extracts(user: str, by_model: dict[str, float]) -> dict:
     return {"predictions": outputs.get("", outputs), "features": {"user_id": np.array([user.encode()], object)}}
 
 
-def _compute(examples: list[dict], bundles: list[int], group_by: str | None, config=None, models=("",)) -> dict:
+def _compute(
+    examples: list[dict], bundles: list[int], group_by: str | None, config=None, models=("",), tasks=(NEXT_TITLE,)
+) -> dict:
     """Runs the computation with the examples dealt into bundles, as Beam would do."""
-    metric = RankingMetrics.from_config({"top_k": list(CUTOFFS), "group_by": group_by})
+    metric = RankingMetrics.from_config({"top_k": list(CUTOFFS), "group_by": group_by, "tasks": list(tasks)})
     (computation,) = metric.computations(eval_config=config, model_names=list(models))
     combiner = computation.combiner
     accumulators = {bundle: combiner.create_accumulator() for bundle in {*bundles, -1}}
@@ -109,7 +113,76 @@ def test_no_example_gives_no_metric():
     assert _compute([], [], "user_id") == {}
 
 
-@pytest.mark.parametrize("rank", [math.nan, 0.5, -1.0])
+OPTIONAL_RANKS = st.one_of(ranks, st.just(math.nan))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.tuples(*[OPTIONAL_RANKS] * 3, st.integers(0, 4)), min_size=1, max_size=20), st.integers(1, 4))
+def test_each_task_counts_its_own_events(cases, bundles):
+    examples = []
+    for *values, user in cases:
+        outputs = {RANK_OUTPUTS[task]: np.array([[value]]) for task, value in zip(RANKING_TASKS, values, strict=True)}
+        examples.append({"predictions": outputs, "features": {"user_id": np.array([str(user)])}})
+    result = _compute(examples, [n % bundles for n in range(len(cases))], "user_id", tasks=RANKING_TASKS)
+    for position, task in enumerate(RANKING_TASKS):
+        counted = [(case[position], case[3]) for case in cases if not math.isnan(case[position])]
+        names = ranking_metric_names(CUTOFFS, task)
+        if not counted:
+            assert not any(metric_key(name, "") in result for name in (*names, f"{task}_user_sums"))
+            continue
+        sums = UserSums.from_bytes(task, result[metric_key(f"{task}_user_sums", "")])
+        users = {user for _, user in counted}
+        assert sums.metric_names == names and len(sums.group_ids) == len(users)
+        np.testing.assert_array_equal(
+            np.sort(sums.counts[:, 0]), sorted(sum(u == v for _, v in counted) for u in users)
+        )
+        for name, estimate in zip(names, sums.estimates(), strict=True):
+            expected = _reference(name.removeprefix(f"{task}_"), [rank for rank, _ in counted])
+            reported = result[metric_key(name, "")]
+            assert float(reported) == pytest.approx(expected, abs=1e-9) and float(reported) == estimate
+            # Only users who count take part in the interval.
+            assert isinstance(reported, float) == (len(users) == 1)
+            if len(users) > 1:
+                assert reported.sample_degrees_of_freedom == len(users) - 1
+
+
+def test_user_sums_have_finer_groups_than_the_jackknife():
+    examples = [_extracts(str(user), {"": 1.0}) for user in range(5000)]
+    content = _compute(examples, [0] * 5000, "user_id")[metric_key("next_title_user_sums", "")]
+    sums = UserSums.from_bytes(NEXT_TITLE, content)
+    assert 0.98 * USER_GROUPS < len(sums.group_ids) <= USER_GROUPS and sums.group_ids.dtype == np.int64
+    assert (np.diff(sums.group_ids) > 0).all() and USER_GROUPS % GROUPS == 0
+    assert (sums.counts.sum(axis=0) == 5000).all() and sums.sums.dtype == np.float64
+
+
+def test_a_baseline_may_be_older_than_a_task():
+    ranks_of_new = {"rank": np.array([2.0]), "similar_rank": np.array([4.0]), "repeat_rank": np.array([math.nan])}
+    example = {
+        "predictions": {"new": ranks_of_new, "old": {"rank": np.array([1.0])}},
+        "features": {"user_id": np.array([b"1"], object)},
+    }
+    result = _compute([example], [0], "user_id", TWO_MODELS, ("new", "old"), RANKING_TASKS)
+    assert result[metric_key("because_you_watched_mrr@5", "new")] == 0.25
+    assert result[metric_key("mrr@5", "new").make_diff_key()] == -0.5
+    assert not any(
+        key.name.startswith(BECAUSE_YOU_WATCHED) and (key.model_name == "old" or key.is_diff) for key in result
+    )
+    assert not any(key.name.startswith(CONTINUE_WATCHING) for key in result)
+    del ranks_of_new["similar_rank"]
+    with pytest.raises(ValueError, match="'new' must return 'similar_rank'"):
+        _compute([example], [0], "user_id", TWO_MODELS, ("new", "old"), RANKING_TASKS)
+
+
+def test_a_slice_of_repeats_has_no_metric_of_the_next_title():
+    assert _compute([_extracts("1", {"": math.nan})], [0], "user_id") == {}
+
+
+def test_refuses_an_unknown_task():
+    with pytest.raises(ValueError, match=r"tasks must be some of .*received \['rank'\]"):
+        RankingMetrics(tasks=["rank"]).computations()
+
+
+@pytest.mark.parametrize("rank", [0.5, -1.0])
 def test_refuses_a_rank_that_is_none(rank):
     with pytest.raises(ValueError, match="rank of at least 1"):
         _compute([_extracts("1", {"": rank})], [0], None)

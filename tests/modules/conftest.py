@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,9 +12,22 @@ from modules.models.registry import FAMILIES
 from tests.modules.served_model import ServedModel
 from tests.modules.small_world import SmallWorld, make_small_world
 
-SETTINGS = {
+SETTINGS: dict[str, dict[str, Any]] = {
+    "autoencoder": {"dimension": 4, "hidden_units": 8, "max_epochs": 2, "batch_size": 64, "variational": True},
+    "cascade": {
+        "candidates": 12,
+        "retrieval": {"family": "ease", "settings": {"regularisation": 20.0}},
+        "ranker": {"family": "ranker", "settings": {"dimension": 4, "negatives": 4, "max_epochs": 1}},
+    },
+    "ease": {"regularisation": 20.0},
+    "hybrid": {"members": [{"family": "ease"}, {"family": "markov"}], "candidates": 30},
+    "item_knn": {"neighbours": 10},
+    "markov": {},
+    "matrix_factorization": {"dimension": 4, "sweeps": 2},
     "popularity": {},
     "ranker": {"dimension": 8, "cross_rank": 4, "hidden_units": 8, "negatives": 8, "max_epochs": 2, "batch_size": 64},
+    "transformer": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 256},
+    "gru": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 256},
     "two_tower": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 64},
 }
 

@@ -36,6 +36,7 @@ HISTORY_LENGTH = 5
 QUANTILE_BUCKETS = 4
 TEXT_TOKENS = 3
 TOP_K = 10
+LIKE_THRESHOLD = 4.0
 BANDS = {"age": [25, 45], "minutes": [0.5]}
 GROUPS = ("ids", "user", "item", "context", "time_buckets", "continuous_time")
 UNICODE_TITLE = "  L’ÉTÉ—हिन्दी:  №5_東京!!"
@@ -101,7 +102,7 @@ class SmallWorld:
 
     def fit_context(self, groups: Sequence[str] = GROUPS, seed: int = 5) -> FitContext:
         inputs = build_model_inputs(self.columns, self.transform, groups, QUANTILE_BUCKETS)
-        return FitContext(inputs, seed, str(self.directory / "logs"), lambda line: None)
+        return FitContext(inputs, seed, str(self.directory / "logs"), lambda line: None, LIKE_THRESHOLD)
 
     def train(self, name: str, family: str, settings: Mapping[str, Any], seed: int = 5) -> Path:
         """Runs the Trainer's entry point; returns the folder with `model` and `run`."""
@@ -122,6 +123,7 @@ class SmallWorld:
                     "quantile_buckets": QUANTILE_BUCKETS,
                     "bands": BANDS,
                     "top_k": TOP_K,
+                    "like_threshold": LIKE_THRESHOLD,
                 },
             )
         )

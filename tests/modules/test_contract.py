@@ -76,6 +76,11 @@ def test_signatures_have_the_agreed_names_types_and_shapes(served):
             {"examples": 1},
             {
                 "rank": (number, 1),
+                "repeat_rank": (number, 1),
+                "similar_rank": (number, 1),
+                "target_score": (number, 1),
+                "like_probability": (number, 1),
+                "predicted_feedback": (number, 1),
                 "num_candidates": (count, 1),
                 "catalogue_size": (count, 1),
                 "top_k_item_ids": (text, TOP_K),
@@ -151,7 +156,8 @@ def test_strange_requests_get_sensible_answers(served, item_ids, name):
     _assert_is_a_list_of_recommendations(answer["item_ids"][0], answer["scores"][0], set(item_ids) - _seen(row))
     assert np.isfinite(served.score_all([row], item_ids)).all()
     evaluated = served.call("evaluate", [row])  # There is no true title to rank.
-    assert evaluated["rank"].tolist() == [[np.inf]]
+    assert evaluated["rank"].tolist() == [[np.inf]] and np.isnan(evaluated["repeat_rank"]).all()
+    assert evaluated["target_score"].tolist() == [[-np.inf]] and np.isnan(evaluated["like_probability"]).all()
     assert all(value.shape == (1, 1) for value in served.call("slices", [row]).values())
 
 
@@ -182,6 +188,8 @@ def test_answers_do_not_depend_on_the_batch(served, rows, item_ids):
         np.testing.assert_allclose(alone["scores"][0], best[number], rtol=1e-5, atol=1e-5)
         for name in ("rank", "num_candidates"):
             assert alone[name][0] == evaluated[name][number]
+        for name in ("target_score", "like_probability", "predicted_feedback"):
+            np.testing.assert_allclose(alone[name][0], evaluated[name][number], rtol=1e-5, atol=1e-5)
 
 
 def test_answers_do_not_depend_on_what_happened(served, rows):
@@ -191,26 +199,64 @@ def test_answers_do_not_depend_on_what_happened(served, rows):
     np.testing.assert_array_equal(labelled["scores"], queries["scores"])
 
 
-def test_evaluate_ranks_the_true_title_among_all_that_are_not_seen(served, world, rows, item_ids):
+def _expected_rank(scores, candidates, target, own=None):
+    """Mean rank of a target among candidates, `[num_items]` each; infinite if it is not in the catalogue."""
+    if target is None:
+        return np.inf
+    others = scores[candidates]
+    return 1 + (others > scores[target]).sum() + ((others == scores[target]).sum() - 1) / 2
+
+
+@pytest.fixture(scope="module")
+def labelled(world, rows):
+    """Test events, one of an unknown title, and repeats, one of them without a history."""
     rows = [*world.rows["test"][:100], *rows, {**rows[0], "item_id": ["unknown"]}]
-    rows.append({**rows[30], "item_id": [rows[30]["seen_item_ids"][0]]})
-    evaluated, scores = served.call("evaluate", rows), served.score_all(rows, item_ids)
-    infinite = 0
-    for number, row in enumerate(rows):
-        candidates = np.array([item_id not in _seen(row) for item_id in item_ids])
-        target = row["item_id"][0].encode()
-        expected = np.inf
-        if target in item_ids and target not in _seen(row):
-            own = scores[number, item_ids.index(target)]
-            others = scores[number, candidates]
-            expected = 1 + (others > own).sum() + ((others == own).sum() - 1) / 2
-        infinite += np.isinf(expected)
-        assert evaluated["rank"][number, 0] == expected
-        assert evaluated["num_candidates"][number, 0] == candidates.sum()
+    past = [row for row in world.rows["test"] if len(row.get("seen_item_ids", [])) > 2][:8]
+    rows += [{**row, "item_id": [row["seen_item_ids"][number % 3]]} for number, row in enumerate(past)]
+    rows.append({**query_of(past[0]), "item_id": [past[0]["seen_item_ids"][0]]})
+    del rows[-1]["history_item_ids"]
+    return [*rows, {**past[1], "history_item_ids": ["i0001", "unknown"]}]
+
+
+def test_evaluate_ranks_the_true_title_for_each_task(served, labelled, item_ids):
+    evaluated, scores = served.call("evaluate", labelled), served.score_all(labelled, item_ids)
+    kinds: collections.Counter = collections.Counter()
+    for number, row in enumerate(labelled):
+        seen = np.array([item_id in _seen(row) for item_id in item_ids])
+        title = row["item_id"][0].encode()
+        target = item_ids.index(title) if title in item_ids else None
+        repeat = target is not None and seen[target]
+        expected = {"rank": np.nan, "repeat_rank": np.nan, "similar_rank": np.nan}
+        if repeat:
+            expected["repeat_rank"] = _expected_rank(scores[number], seen, target)
+        else:
+            expected["rank"] = _expected_rank(scores[number], ~seen, target)
+            anchor = tf.compat.as_bytes(row.get("history_item_ids", ["unknown"])[-1])
+            if anchor in item_ids:
+                rank = evaluated["similar_rank"][number, 0]
+                assert np.isinf(rank) if target is None else rank >= 1
+                expected["similar_rank"] = rank  # See the test of saving for the value.
+        for name, rank in expected.items():
+            np.testing.assert_array_equal(evaluated[name][number, 0], np.float32(rank), err_msg=f"{name} of {row}")
+            kinds[name] += not np.isnan(rank)
+            kinds[f"infinite {name}"] += np.isinf(rank)
+        assert evaluated["num_candidates"][number, 0] == (~seen).sum()
         assert evaluated["catalogue_size"][number, 0] == len(item_ids)
-    assert infinite >= 2
-    served_ids = served.call("serving_default", rows)["item_ids"]
-    np.testing.assert_array_equal(evaluated["top_k_item_ids"], served_ids)
+    assert kinds["repeat_rank"] == 9 and kinds["rank"] > 100 and kinds["similar_rank"] > 100
+    assert kinds["infinite rank"] >= 1
+    np.testing.assert_array_equal(evaluated["top_k_item_ids"], served.call("serving_default", labelled)["item_ids"])
+
+
+def test_evaluate_gives_the_score_of_the_true_title(served, labelled, item_ids):
+    evaluated, scores = served.call("evaluate", labelled), served.score_all(labelled, item_ids)
+    for number, row in enumerate(labelled):
+        title = row["item_id"][0].encode()
+        expected = scores[number, item_ids.index(title)] if title in item_ids else -np.inf
+        assert evaluated["target_score"][number, 0] == expected
+    for name in ("like_probability", "predicted_feedback"):
+        known = [row["item_id"][0].encode() in item_ids for row in labelled]
+        undefined = np.isnan(evaluated[name][:, 0])
+        assert undefined.all() or (undefined == ~np.array(known)).all()
 
 
 def test_slices_say_what_training_knew(served, world):
@@ -247,6 +293,32 @@ def test_the_same_seed_gives_the_same_model_and_saving_keeps_it(served, world, r
     similar[[0, 1], [0, 1]] = -np.inf
     answer = served.call_raw("similar", item_ids=world.catalogue.item_ids[:2].tolist())["scores"]
     np.testing.assert_allclose(np.sort(similar)[:, ::-1][:, :TOP_K], answer, rtol=1e-6, atol=1e-6)
+    _assert_judges_like(scorer, served, world)
+
+
+def _assert_judges_like(scorer, served, world):
+    """Checks what `evaluate` says of likeness and feedback against the scorer, up to rounding."""
+    item_ids = world.catalogue.item_ids.tolist()
+    events = [row for row in world.rows["test"] if row.get("history_item_ids")][:60]
+    targets, anchors = (
+        np.array([item_ids.index(tf.compat.as_bytes(row[name][-1])) for row in events])
+        for name in ("item_id", "history_item_ids")
+    )
+    evaluated, similar = served.call("evaluate", events), scorer.score_similar(tf.constant(anchors)).numpy()
+    for row, target, scores, rank in zip(events, targets, similar, evaluated["similar_rank"][:, 0], strict=True):
+        others = scores[[item_id not in _seen(row) for item_id in item_ids]]
+        rounding = 1e-5 * (1 + abs(scores[target]))
+        assert 1 + (others > scores[target] + rounding).sum() <= rank <= (others > scores[target] - rounding).sum()
+        if len(set(others.tolist())) == 1:
+            assert rank == (1 + len(others)) / 2
+    queries = world.transform_rows([query_of(row) for row in events])
+    predicted = scorer.predict_feedback(queries, tf.constant(targets[:, np.newaxis]))
+    for name in ("like_probability", "predicted_feedback"):
+        if predicted is None:
+            assert np.isnan(evaluated[name]).all()
+        else:
+            value = predicted.like_probability if name == "like_probability" else predicted.feedback
+            np.testing.assert_allclose(evaluated[name], value, rtol=1e-5, atol=1e-5)
 
 
 SERVE_ALONE = """

@@ -1,0 +1,33 @@
+"""How often titles occur with the same user, counted in blocks of whole users: the Gram matrix of the interactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from modules.interaction_log import InteractionLog
+
+
+def gram_matrix(blocks: Iterable[InteractionLog], vocabulary_size: int) -> np.ndarray:
+    """Returns X^T X of the binary user-title matrix X, which is never made.
+
+    A block adds the product of its own rows and of those columns that occur in it, so memory is that of the result
+    and of one block.
+
+    Args:
+      blocks: the interactions, all of a user in the same block.
+      vocabulary_size: number of item ids; padding and the out-of-vocabulary id are left out.
+
+    Returns:
+      float32 `[vocabulary_size, vocabulary_size]`: users who took both titles; on the diagonal, users of a title.
+    """
+    gram = np.zeros((vocabulary_size, vocabulary_size), np.float32)
+    for block in blocks:
+        known = block.of_known_items(vocabulary_size)
+        users = np.unique(known.user_keys, return_inverse=True)[1]
+        items, columns = np.unique(known.item_ids, return_inverse=True)
+        rows = np.zeros((users.max(initial=-1) + 1, len(items)), np.float32)
+        rows[users, columns] = 1.0
+        gram[np.ix_(items, items)] += rows.T @ rows
+    return gram

@@ -1,0 +1,107 @@
+"""`marquee study`."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from modules.features import SchemaError
+from pipeline.components.source_storage import DataQualityError
+from pipeline.config import ConfigError
+from pipeline.options import fail, load_schema_or_fail
+from pipeline.study.config import QUICK_STUDY, load_study
+
+if TYPE_CHECKING:
+    from pipeline.study.results import StudyResults
+
+_VERDICT_STYLES = {"supported": "green", "not supported": "red", "undecided here": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command to the application."""
+    app.command(epilog="Example: marquee study --quick")(study)
+
+
+def study(
+    name: Annotated[
+        str, typer.Option("--study", help="A YAML file, or the name of a shipped study.", metavar="STUDY")
+    ] = "movielens-100k",
+    quick: Annotated[bool, typer.Option("--quick", help="A few small models on synthetic data: minutes.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the results as JSON, and nothing else.")] = False,
+    output: Annotated[Path | None, typer.Option(help="Folder of study.json and study.html.")] = None,
+    overrides: Annotated[
+        list[str],
+        typer.Option(
+            "--set", "-s", help="Override a field of the pipeline's configuration, or `study.…` of the study's."
+        ),
+    ] = [],  # noqa: B006
+) -> None:
+    """Fit models, feature groups and seeds, compare them pairwise and write a page that tells what came of it.
+
+    What has been fitted before is found in the cache: an interrupted study goes on where it was.
+    """
+    try:
+        settings, config = load_study(QUICK_STUDY if quick else name, overrides)
+    except ConfigError as error:
+        raise fail(str(error)) from error
+    if "://" in config.workspace:
+        raise fail(f"workspace: a study runs on this machine and needs a local folder; received {config.workspace!r}")
+    if settings.synthetic is None and not Path(config.data.directory).is_dir():
+        raise fail(f"data.directory: no such folder {config.data.directory!r}; `marquee data` gets or makes data")
+    load_schema_or_fail(config)
+    from pipeline import local, terminal
+    from pipeline.study.runner import run_study, write_results
+
+    log = Path(config.log_directory) / f"study-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
+    console = Console(quiet=as_json)
+    reason: str | None = None
+    with terminal.log_to_file(log):
+        console.print(f"[bold]{settings.title}[/bold]: data {config.data.directory}", highlight=False)
+        try:
+            results = run_study(settings, config, console)
+            written = write_results(results, output or Path(config.workspace))
+        except (
+            local.PipelineFailedError,
+            local.WorkspaceBusyError,
+            ConfigError,
+            SchemaError,
+            DataQualityError,
+        ) as error:
+            reason = str(error)
+    if reason is not None:
+        raise fail(f"the study failed: {reason}\nThe whole story is in {log}")
+    if as_json:
+        print(results.model_dump_json(indent=2))
+    else:
+        print_results(results, console)
+        console.print(f"\n{written[1]}\n{written[0]}\nLog: {log}", highlight=False, soft_wrap=True)
+
+
+def print_results(results: StudyResults, console: Console) -> None:
+    """Prints claims and the main figures for a person."""
+    for task in results.tasks:
+        title = f"{task.name}: {task.headline_metric}, mean over {task.events:,.0f}, {task.users} groups of users"
+        table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+        table.add_column("model")
+        table.add_column("features")
+        table.add_column(task.headline_metric, justify="right")
+        table.add_column("interval", justify="right")
+        models = {model.name: model for model in results.models}
+        steps = {step.name: step.title for step in results.steps}
+        for name, scores in task.scores.items():
+            estimate = scores[task.headline_metric]
+            interval = f"{estimate.lower:.4f} – {estimate.upper:.4f}"
+            table.add_row(models[name].title, steps[models[name].step], f"{estimate.value:.4f}", interval)
+        console.print()
+        console.print(table)
+    console.print()
+    for claim in results.claims:
+        style = _VERDICT_STYLES[claim.verdict]
+        console.print(f"[{style}]{claim.verdict}[/{style}]: {escape(claim.statement)}", highlight=False, soft_wrap=True)
+        console.print(f"  [dim]{escape(claim.reason)}[/dim]", highlight=False, soft_wrap=True)

@@ -1,0 +1,88 @@
+"""The page of a study: one HTML file that needs nothing else, not even a network."""
+
+from __future__ import annotations
+
+import json
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from pipeline.study.figures import cost_figure, ladder_figure, score_figure
+from pipeline.study.results import ModelResult, StudyResults, TaskResult
+
+_TASK_TITLES = {
+    "next_title": "Which title comes next",
+    "because_you_watched": "Because you watched",
+    "continue_watching": "Continue watching",
+    "rank": "Which of these are liked",
+}
+
+
+def render_page(results: StudyResults) -> str:
+    """Returns the page as HTML; Plotly's library, the styles and all figures are inside."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("pipeline.study"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(score=_score, signed=_signed, p_value=_p_value, whole=lambda value: f"{value:,.0f}")
+    models = {model.name: model for model in results.models}
+    steps = {step.name: step.title for step in results.steps}
+    figures = {
+        "cost-seconds": cost_figure(results, results.tasks[0], "fit_seconds", "seconds of fitting"),
+        "cost-memory": cost_figure(results, results.tasks[0], "peak_memory_mebibytes", "rise of memory, MiB"),
+    }
+    for task in results.tasks:
+        figures[f"scores-{task.name}"] = score_figure(results, task)
+        if task.rungs:
+            figures[f"ladder-{task.name}"] = ladder_figure(results, task)
+    return environment.get_template("study.html.j2").render(
+        results=results,
+        models=models,
+        steps=steps,
+        task_titles={task.name: _TASK_TITLES.get(task.name, task.name) for task in results.tasks},
+        line_ups={task.name: _line_up(task, models) for task in results.tasks},
+        marks={task.name: _marks(results, task, models) for task in results.tasks},
+        figures=_json_island(figures),
+        document=_json_island(json.loads(results.model_dump_json())),
+        styles=Markup(environment.get_template("study.css").render()),
+        script=Markup(environment.get_template("study.js").render()),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _line_up(task: TaskResult, models: dict[str, ModelResult]) -> list[str]:
+    """Families at their richest step, the best first."""
+    return [name for name in task.scores if models[name].top]
+
+
+def _marks(results: StudyResults, task: TaskResult, models: dict[str, ModelResult]) -> dict[str, dict[str, str]]:
+    """What each cell of the significance matrix says: `better`, `worse` or `open`, by row and column."""
+    marks: dict[str, dict[str, str]] = {name: {} for name in _line_up(task, models)}
+    for found in task.differences:
+        if found.first in marks and found.second in marks:
+            certain = found.p_holm < results.level
+            ahead = found.value > 0
+            marks[found.first][found.second] = ("better" if ahead else "worse") if certain else "open"
+            marks[found.second][found.first] = ("worse" if ahead else "better") if certain else "open"
+    return marks
+
+
+def _json_island(value: object) -> Markup:
+    """JSON that may stand inside a script element: nothing in it can end the element."""
+    return Markup(json.dumps(value).replace("<", "\\u003c"))
+
+
+def _score(value: float) -> str:
+    return f"{value:.4f}"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -1,0 +1,81 @@
+"""How far a study has come, and about how long the rest will take."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from pipeline.study.variants import Variant
+
+_COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
+_CACHED_SECONDS = 2.0
+"""No fit and evaluation end so soon; what is found in the cache does."""
+
+
+class StudyProgress(logging.Handler):
+    """Tells of each variant as it ends.
+
+    Args:
+      variants: what is fitted, in order.
+      console: where lines go.
+      clock: seconds that only grow.
+    """
+
+    def __init__(self, variants: Sequence[Variant], console: Console, clock: Callable[[], float] = time.monotonic):
+        super().__init__()
+        self._variants = {variant.evaluator_id: variant for variant in variants}
+        self._trainers = {variant.trainer_id for variant in variants}
+        self._console = console
+        self._clock = clock
+        self._started = 0.0
+        self._done: list[str] = []
+        self._seconds: dict[str, list[float]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Reads the runner's messages on components that start and end."""
+        match = _COMPONENT_MESSAGE.match(record.getMessage())
+        if match is None:
+            return
+        name = match["name"]
+        if match["what"] == "running" and name in self._trainers:
+            self._started = self._clock()
+        elif match["what"] == "finished" and name in self._variants:
+            self._end(name, self._clock() - self._started)
+
+    def _end(self, name: str, seconds: float) -> None:
+        self._done.append(name)
+        if seconds > _CACHED_SECONDS:
+            self._seconds.setdefault(self._variants[name].family, []).append(seconds)
+        left = self.seconds_left()
+        told = "" if left is None else f", {describe_duration(left)} to go"
+        line = f"variant {len(self._done)} of {len(self._variants)}{told}"
+        self._console.print(f"  [bold]{line}[/bold]", highlight=False)
+
+    def seconds_left(self) -> float | None:
+        """Estimates the time of the variants to come by those of their family that ran, or else by all that did.
+
+        Returns:
+          Seconds; None when nothing is left, or nothing has run that one could go by.
+        """
+        left = [variant.family for name, variant in self._variants.items() if name not in self._done]
+        known = [seconds for of_family in self._seconds.values() for seconds in of_family]
+        if not left or not known:
+            return None
+        return sum(_mean(self._seconds.get(family, known)) for family in left)
+
+
+def describe_duration(seconds: float) -> str:
+    """Returns a duration as people say it, e.g. `about 5 min`."""
+    if seconds < 90:
+        return f"about {seconds:.0f} s"
+    if seconds < 5400:
+        return f"about {seconds / 60:.0f} min"
+    return f"about {seconds / 3600:.1f} h"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
