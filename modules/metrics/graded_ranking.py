@@ -57,9 +57,12 @@ def pairs_within_groups(
     runs = _starts(groups, scores)
     lengths = np.diff(np.append(runs, len(groups)))
     mean_places = np.repeat(places[runs] + (lengths - 1) / 2, lengths)
-    num_liked = np.bincount(groups, weights=liked, minlength=size)
+    num_liked = np.bincount(groups, weights=liked, minlength=size).astype(np.float64)
     # Mann-Whitney: places among all, less the places among one another.
-    ordered = np.bincount(groups, weights=mean_places * liked, minlength=size) - num_liked * (num_liked - 1) / 2
+    ordered = (
+        np.bincount(groups, weights=mean_places * liked, minlength=size).astype(np.float64)
+        - num_liked * (num_liked - 1) / 2
+    )
     return Pairs(ordered, num_liked, np.bincount(groups, minlength=size) - num_liked)
 
 

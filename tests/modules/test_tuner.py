@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import keras_tuner
@@ -28,7 +29,10 @@ SMALL_TWO_TOWER = {"dimension": 8, "hidden_units": 16, "max_epochs": 1, "batch_s
 class MoodyConfig(PopularityConfig):
     """Settings of `Moody`."""
 
-    search_space: ClassVar = {"window_days": Choice((5.0, 13.0, None)), "share": FloatRange(0.5, 2.0, logarithmic=True)}
+    search_space: ClassVar[Mapping[str, Dimension]] = {
+        "window_days": Choice((5.0, 13.0, None)),
+        "share": FloatRange(0.5, 2.0, logarithmic=True),
+    }
     share: float = 1.0
     """Nothing that matters."""
 
@@ -232,7 +236,7 @@ def test_nested_settings_are_searched_by_dotted_path(monkeypatch):
             family: str = "two_tower"
             settings: dict[str, Any] = Field(default={"dropout": 0.1})
 
-        search_space: ClassVar = {
+        search_space: ClassVar[Mapping[str, Dimension]] = {
             "inner.settings.dimension": Choice((8, 16)),
             "inner.settings.dropout": FloatRange(0.0, 0.5),
         }
