@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -42,6 +43,15 @@ def run_fn(fn_args: FnArgs) -> None:
         `seed`, `refit`), `bands`, `top_k` and, if there are any, `tuned`: settings that count where `settings` say
         nothing. `hyperparameters`, if given, are what a search found; they stand between the two.
     """
+    try:
+        _fit_and_export(fn_args)
+    finally:
+        # One process may fit dozens of models, and Keras and reference cycles would keep each of them alive.
+        tf.keras.backend.clear_session()
+        gc.collect()
+
+
+def _fit_and_export(fn_args: FnArgs) -> None:
     config = fn_args.custom_config
     inputs = read_training_inputs(fn_args)
     columns, transform, data, catalogue = inputs.columns, inputs.transform, inputs.data, inputs.catalogue
@@ -53,15 +63,15 @@ def run_fn(fn_args: FnArgs) -> None:
     settings, sources = _effective_settings(fn_args)
     recommender = create_recommender(config["model"]["family"], settings)
     context = inputs.fit_context(config["model"]["seed"], fn_args.model_run_dir, logger.info)
-    started = time.monotonic()
     with watch_memory() as memory:
-        scorer, report = recommender.fit(data, catalogue, context)
-    fit_seconds = time.monotonic() - started
-    ndcg = Validator(scorer, data, catalogue, inputs.features.item_vocabulary_size).ndcg()
-    if config["model"]["refit"]:
         started = time.monotonic()
-        scorer = recommender.refit(data, catalogue, context, scorer, report)
-        fit_seconds += time.monotonic() - started
+        scorer, report = recommender.fit(data, catalogue, context)
+        fit_seconds = time.monotonic() - started
+        ndcg = Validator(scorer, data, catalogue, inputs.features.item_vocabulary_size).ndcg()
+        if config["model"]["refit"]:
+            started = time.monotonic()
+            scorer = recommender.refit(data, catalogue, context, scorer, report)
+            fit_seconds += time.monotonic() - started
 
     module = ServingModule(scorer, transform, columns, catalogue, slice_keys, config["top_k"])
     export_saved_model(module, fn_args.serving_model_dir)

@@ -1,4 +1,4 @@
-"""Where the time of a run goes: cold and all cached, side by side, in processes of their own."""
+"""Where the time of a run goes, cold and all cached, and how fast training is; in processes of their own."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.runs import RunReport, RunStore
+from pipeline.training_benchmark import TrainingBenchmark, print_training
 
 # Components that spend their time in Beam pipelines. ExampleValidator has an executor without one.
 _BEAM_PARTS = ("ExampleGen", "Statistics", "Transform", "Evaluator")
@@ -48,12 +49,14 @@ class Benchmark:
       cold: a run in an empty workspace.
       cached: the same run again.
       report: the cold run's report.
+      training: training throughput on the cold run's data.
     """
 
     imports: Measurement
     cold: Measurement
     cached: Measurement
     report: RunReport
+    training: TrainingBenchmark
 
     @property
     def beam_seconds(self) -> float:
@@ -79,7 +82,8 @@ def run_benchmark(name_or_path: str, overrides: list[str], console: Console) -> 
     """
     with tempfile.TemporaryDirectory(prefix="marquee-bench-") as workspace:
         run = [sys.executable, "-m", "pipeline.cli", "run", "--config", name_or_path]
-        for override in (*overrides, f"workspace={workspace}"):
+        assignments = [*overrides, f"workspace={workspace}"]
+        for override in assignments:
             run += ["--set", override]
         with console.status("importing …"):
             imports = measure([sys.executable, "-c", _IMPORT])
@@ -88,7 +92,11 @@ def run_benchmark(name_or_path: str, overrides: list[str], console: Console) -> 
         report = RunStore(f"{workspace}/metadata.sqlite").report()
         with console.status("cached run …"):
             cached = measure(run)
-    return Benchmark(imports, cold, cached, report)
+        figures = Path(workspace) / "training_benchmark.json"
+        with console.status("training beside a plain loop …"):
+            measure([sys.executable, "-m", "pipeline.training_benchmark", name_or_path, str(figures), *assignments])
+        training = TrainingBenchmark.from_json(figures.read_text(encoding="utf-8"))
+    return Benchmark(imports, cold, cached, report, training)
 
 
 def print_benchmark(benchmark: Benchmark, console: Console) -> None:
@@ -113,9 +121,10 @@ def print_benchmark(benchmark: Benchmark, console: Console) -> None:
     console.print(table)
     console.print(
         f"Peak memory {cold.peak_mebibytes:,.0f} MiB; {cold.cpu_seconds:.0f} s on {os.cpu_count()} processors.\n"
-        f"All cached: {benchmark.cached.seconds:.1f} s, {benchmark.cached.seconds / cold.seconds:.2f} of the cold run.",
+        f"All cached: {benchmark.cached.seconds:.1f} s, {benchmark.cached.seconds / cold.seconds:.2f} of the cold run.\n",
         highlight=False,
     )
+    print_training(benchmark.training, console)
 
 
 def measure(command: list[str]) -> Measurement:

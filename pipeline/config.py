@@ -215,11 +215,11 @@ class PipelineConfig(Section):
         )
 
 
-class _Loader(yaml.SafeLoader):
+class Loader(yaml.SafeLoader):
     """Reads `1e-3` as a number, as YAML 1.2 has it; PyYAML takes it for text."""
 
 
-_Loader.add_implicit_resolver(
+Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
 )
 
@@ -240,13 +240,13 @@ def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pipe
     """
     path = _find_config_file(name_or_path)
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping of fields; received {type(document).__name__}")
     for override in overrides:
-        _apply_override(document, override)
+        apply_override(document, override)
     try:
         # By way of JSON, whose strict reading takes lists for tuples but no text for numbers.
         return PipelineConfig.model_validate_json(json.dumps(document, default=str), strict=True)
@@ -281,7 +281,16 @@ def _find_config_file(name_or_path: str | Path) -> Path:
     raise ConfigError(f"no configuration {str(name_or_path)!r}: neither a file nor one of those shipped ({names})")
 
 
-def _apply_override(document: dict[str, Any], override: str) -> None:
+def apply_override(document: dict[str, Any], override: str) -> None:
+    """Changes one field of a configuration as it stands in a file.
+
+    Args:
+      document: the file's mapping, changed in place; sections that are missing are added.
+      override: an assignment `a.b=value`; the value is read as YAML.
+
+    Raises:
+      ConfigError: if it is no assignment, a parent is no section or the value is not valid YAML.
+    """
     dotted, separator, text = override.partition("=")
     if not separator or not dotted:
         raise ConfigError(f"an override must look like field.subfield=value; received {override!r}")
@@ -292,6 +301,6 @@ def _apply_override(document: dict[str, Any], override: str) -> None:
         if not isinstance(section, dict):
             raise ConfigError(f"{'.'.join(parents[: depth + 1])} is not a section; received the override {override!r}")
     try:
-        section[leaf] = yaml.load(text, _Loader)
+        section[leaf] = yaml.load(text, Loader)
     except yaml.YAMLError as error:
         raise ConfigError(f"{dotted}: the value {text!r} is not valid YAML: {error}") from error

@@ -8,7 +8,7 @@ import fcntl
 import logging
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ _WORKER_CODE_ARGUMENTS = (
 )
 SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 
+_NAME_WIDTH = 24
 _LOCK_TRIES = 5
 _LOCK_PAUSE_SECONDS = 0.1
 _COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
@@ -65,47 +66,54 @@ def run_locally(config: PipelineConfig, console: Console, build: Callable[[Pipel
       PipelineFailedError: if a component failed; nothing after it was started.
       WorkspaceBusyError: if another run is using the workspace.
     """
-    with _exclusive(Path(config.workspace)):
+    with exclusive(Path(config.workspace)):
         started = time.monotonic()
         with console.status("Loading TensorFlow and TFX …"):
             from tfx.orchestration.local.local_dag_runner import LocalDagRunner
 
             from pipeline.pipeline import create_pipeline
 
-            prepared = _with_worker_code(config)
+            prepared = with_worker_code(config)
             pipeline = build(prepared) if build else create_pipeline(prepared, metadata_path=config.metadata_path)
         console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
-        earlier_runs = _run_ids(config)
-        with _progress(config, console) as progress:
+        earlier_runs = run_ids(config)
+        with progress(config, console, component_ids(pipeline)) as handler:
             # Only what another run, or somebody by hand, has undone: a push that stands is found in the cache.
             retire_undone_pushes(config.metadata_path)
             try:
                 LocalDagRunner().run(pipeline)
             except Exception as error:
                 logging.getLogger(PROJECT_LOGGER).exception("The pipeline failed.")
-                progress.fail()
+                handler.fail()
                 reason = plain_message(error)
-                run_id = next(iter(_run_ids(config)[len(earlier_runs) :]), None)
+                run_id = next(iter(run_ids(config)[len(earlier_runs) :]), None)
                 if run_id is not None:
-                    _note_failure(config, run_id, reason)
+                    note_failure(config, run_id, reason)
                 raise PipelineFailedError(reason, run_id) from error
 
 
-def _note_failure(config: PipelineConfig, run_id: str, reason: str) -> None:
+def note_failure(config: PipelineConfig, run_id: str, reason: str) -> None:
+    """Records in ML Metadata why a run failed; where that fails too, in the log."""
     try:
         record_failure(config.metadata_path, run_id, reason)
     except Exception:  # A full disk, say, which is why the run failed and is what must be told.
         logging.getLogger(PROJECT_LOGGER).exception("The failure could not be noted in ML Metadata.")
 
 
-def _run_ids(config: PipelineConfig) -> list[str]:
+def run_ids(config: PipelineConfig) -> list[str]:
+    """Returns the workspace's runs, the latest last; none where nothing has run."""
     try:
         return RunStore(config.metadata_path).run_ids()
     except NoRunError:
         return []
 
 
-def _with_worker_code(config: PipelineConfig) -> PipelineConfig:
+def component_ids(pipeline: Any) -> list[str]:
+    """Returns the ids of a TFX pipeline's components."""
+    return [component.id for component in pipeline.components]
+
+
+def with_worker_code(config: PipelineConfig) -> PipelineConfig:
     """Tells Beam where its workers get this package from, unless the configuration does.
 
     Workers in other processes install it by its set-up file. Workers inside this process have it already; the image
@@ -131,7 +139,7 @@ def plain_message(error: BaseException) -> str:
 
 
 @contextlib.contextmanager
-def _exclusive(workspace: Path) -> Iterator[None]:
+def exclusive(workspace: Path) -> Iterator[None]:
     """Holds the workspace's lock, which the system releases when the process ends, however it ends."""
     workspace.mkdir(parents=True, exist_ok=True)
     with open(workspace / LOCK_FILE, "a", encoding="utf-8") as lock:
@@ -149,11 +157,18 @@ def _exclusive(workspace: Path) -> Iterator[None]:
         yield
 
 
-class _ProgressHandler(logging.Handler):
-    """Turns the runner's log messages into lines on the terminal."""
+class ProgressHandler(logging.Handler):
+    """Turns the runner's log messages into lines on the terminal.
 
-    def __init__(self, config: PipelineConfig, console: Console):
+    Args:
+      config: what runs, in which workspace.
+      console: where the lines go.
+      components: ids of the components, which the lines are laid out for.
+    """
+
+    def __init__(self, config: PipelineConfig, console: Console, components: Sequence[str]):
         super().__init__()
+        self._width = max([_NAME_WIDTH, *map(len, components)])
         self._metadata_path = config.metadata_path
         self._console = console
         self._status = console.status("")
@@ -161,6 +176,7 @@ class _ProgressHandler(logging.Handler):
         self._started = 0.0
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Shows a message of the runner or of this project."""
         try:
             self._show(record)
         except Exception:  # What only tells of a run must not end it.
@@ -183,14 +199,14 @@ class _ProgressHandler(logging.Handler):
             seconds = time.monotonic() - self._started
             cached = self._state(match["name"]) == "cached"
             mark, told = ("[cyan]=[/cyan]", "cached") if cached else ("[green]✓[/green]", f"{seconds:.1f} s")
-            self._console.print(f"  {mark} {match['name']:<24}{told:>9}", highlight=False)
+            self._console.print(f"  {mark} {match['name']:<{self._width}}{told:>9}", highlight=False)
             self._current = None
 
     def fail(self) -> None:
         """Marks the running component as failed."""
         self.stop()
         if self._current is not None:
-            self._console.print(f"  [red]✗ {self._current:<24}   failed[/red]", highlight=False)
+            self._console.print(f"  [red]✗ {self._current:<{self._width}}   failed[/red]", highlight=False)
 
     def stop(self) -> None:
         """Takes the line of the running component off the terminal."""
@@ -206,11 +222,18 @@ class _ProgressHandler(logging.Handler):
 
 
 @contextlib.contextmanager
-def _progress(config: PipelineConfig, console: Console) -> Iterator[_ProgressHandler]:
+def progress(config: PipelineConfig, console: Console, components: Sequence[str]) -> Iterator[ProgressHandler]:
+    """Tells of each component as it ends, while the block runs.
+
+    Args:
+      config: what runs, in which workspace.
+      console: where the lines go.
+      components: ids of the components, which the lines are laid out for.
+    """
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.INFO)
-    handler = _ProgressHandler(config, console)
+    handler = ProgressHandler(config, console, components)
     loggers = [logging.getLogger("absl"), logging.getLogger(PROJECT_LOGGER)]
     for logger in loggers:
         logger.addHandler(handler)

@@ -51,15 +51,16 @@ def tune_locally(config: PipelineConfig, families: Sequence[str], console: Conso
 def tuned_section(searches: Iterable[Search]) -> str:
     """Returns the best settings of searches as the YAML section that makes a configuration use them."""
     best: dict[str, Any] = {search.family: nest_settings(search.ranked()[0].settings) for search in searches}
-    return yaml.safe_dump({"tuned": best}, sort_keys=False, default_flow_style=None, width=110).rstrip()
+    return yaml.safe_dump({"tuned": best}, sort_keys=False, default_flow_style=None, width=80).rstrip()
 
 
 def print_search(search: Search, console: Console) -> None:
     """Prints the trials of a search, the best first."""
     console.print()
-    table = Table(title=f"Trials of {search.family}", title_justify="left", box=None, pad_edge=False)
+    title = f"Trials of {search.family} by validation NDCG@10"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("trial", justify="right")
-    table.add_column("validation NDCG@10", justify="right")
+    table.add_column("NDCG@10", justify="right")
     table.add_column("seconds", justify="right")
     table.add_column("settings", overflow="fold")
     for trial in search.ranked():

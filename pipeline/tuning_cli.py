@@ -25,9 +25,7 @@ from pipeline.options import (
 
 def register(app: typer.Typer) -> None:
     """Adds the command to the application."""
-    app.command(
-        epilog="Example: marquee tune --config movielens-100k --family popularity --family two_tower --trials 20"
-    )(tune)
+    app.command(epilog="Example: marquee tune --family popularity --family two_tower --trials 20")(tune)
 
 
 def tune(
@@ -70,7 +68,7 @@ def _tune_and_tell(settings: PipelineConfig, families: list[str]) -> int:
     for search in searches:
         tuning.print_search(search, console)
     console.print(f"\nLog: {log}", highlight=False, soft_wrap=True)
-    console.print("\nTo use these settings, put this into the configuration, or `marquee run --tuned` as long as they")
-    console.print("are the latest found in this workspace:\n")
+    console.print("\nTo use these settings, put this into the configuration; or `marquee run --tuned`,")
+    console.print("which takes what was found last in this workspace:\n")
     print(tuning.tuned_section(searches))
     return 0

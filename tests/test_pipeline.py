@@ -52,7 +52,7 @@ def test_nothing_that_learns_starts_before_the_gate(edges: set[tuple[str, str]])
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["model.family=oracle"], r"model\.family: received 'oracle'; expected one of \['popularity', 'two_tower'\]"),
+        (["model.family=oracle"], r"model\.family: received 'oracle'; expected one of \['autoencoder', 'cascade', "),
         (["model.settings.dimention=3"], r"model\.settings\.dimention: no such field; received 3"),
         (["model.settings.dropout=1.5"], r"model\.settings\.dropout: received 1\.5; expected: .*less than 1"),
         (["schema_file=nowhere.pbtxt"], r"schema_file: no such file 'nowhere\.pbtxt'"),

@@ -146,7 +146,7 @@ def _invoke(*arguments: str):
 def test_help_has_an_example() -> None:
     result = _invoke("--help")
     assert result.exit_code == 0, result.output
-    assert "Example: marquee tune --config movielens-100k --family popularity" in result.output
+    assert "Example: marquee tune --family popularity --family two_tower" in result.output
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,11 @@ Networks for YouTube Recommendations" (RecSys 2016).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
-import pydantic
 import tensorflow as tf
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from modules import ranking
 from modules.catalogue import Catalogue
@@ -33,39 +32,14 @@ from modules.models.base import (
     Scorer,
 )
 from modules.models.registry import create_recommender
+from modules.models.search_space import Dimension, IntRange
+from modules.models.stage import StageConfig
 from modules.training_data import VALIDATION, TrainingData
 
-_FAMILY = "cascade"
 _VALIDATION_BATCH_SIZE = 512
 _EXCLUDED_LOGIT = -1e9
 _NEWTON_STEPS = 20
 _RIDGE = 1e-4
-
-
-class StageConfig(BaseModel):
-    """A model within the cascade."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    family: str
-    """Name in `modules.models.registry`."""
-    settings: dict[str, Any] = Field(default={})
-    """Fields of that family's own config."""
-
-    @pydantic.model_validator(mode="after")
-    def _create(self) -> StageConfig:
-        if self.family == _FAMILY:
-            raise ValueError(f"family: received {_FAMILY!r}; expected a family that is no cascade itself")
-        try:
-            create_recommender(self.family, self.settings)
-        except pydantic.ValidationError as error:
-            problems = "; ".join(
-                f"settings.{'.'.join(map(str, problem['loc']))}: received {problem['input']!r}; "
-                f"expected: {problem['msg']}"
-                for problem in error.errors()
-            )
-            raise ValueError(problems) from error
-        return self
 
 
 class CascadeConfig(RecommenderConfig):
@@ -73,7 +47,7 @@ class CascadeConfig(RecommenderConfig):
 
     retrieval: StageConfig = StageConfig(family="two_tower")
     """The model that scores the whole catalogue."""
-    ranker: StageConfig = StageConfig(family="ranker")
+    ranker: StageConfig = StageConfig(family="ranker", settings={"objective": "watch"})
     """The model that judges the candidates."""
     candidates: int = Field(default=200, ge=1)
     """Number N of unseen titles that are judged again."""
@@ -82,6 +56,8 @@ class CascadeConfig(RecommenderConfig):
     like_weight: float | None = None
     """Weight of the logit of liking, where the ranker predicts it. Unset: fitted on validation, which asks what is
     taken, not what is liked; raise it to favour titles that please."""
+
+    search_space: ClassVar[Mapping[str, Dimension]] = {"candidates": IntRange(50, 1000, logarithmic=True)}
 
 
 class CascadeScorer(Scorer):

@@ -94,10 +94,10 @@ class ServingModule(tf.Module):
 
     def rank(self, examples: tf.Tensor, candidate_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores given candidates; unknown ones get -inf, seen ones their score."""
-        scores = self._scorer.score_catalogue(self._transform(self._parse(examples, self._columns.query_columns)))
+        query = self._transform(self._parse(examples, self._columns.query_columns))
         rows = self._rows.lookup(candidate_ids)
-        chosen = tf.gather(scores, tf.maximum(rows, 0), batch_dims=1)
-        return {SCORES: tf.where(rows >= 0, chosen, -float("inf"))}
+        scores = self._scorer.score_candidates(query, tf.maximum(rows, 0))
+        return {SCORES: tf.where(rows >= 0, scores, -float("inf"))}
 
     def similar(self, item_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the titles most like given ones, without themselves; unknown titles get an empty list."""

@@ -154,7 +154,9 @@ def fit_with_early_stopping(
             last_weights = _exchange(model, averages)
         scorer.refresh()
         validated = metric.compute()
-        reports.append(EpochReport(epoch, {"loss": loss, f"validation_{metric.name.lower()}": validated}))
+        reports.append(
+            EpochReport(epoch, {"loss": loss, f"validation_{metric.name.lower().replace(' ', '_')}": validated})
+        )
         with writer.as_default(step=epoch):
             for name, value in reports[-1].metrics.items():
                 # Not tf.summary.scalar, which needs the TensorBoard package: TensorFlow no longer brings it.

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import tensorflow as tf
@@ -27,6 +28,7 @@ from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS
 from modules.models.base import FeedbackPrediction, FitContext, FitReport, Recommender, RecommenderConfig, Scorer
 from modules.models.log_linear import fit_log_linear
 from modules.models.registry import create_recommender
+from modules.models.search_space import Dimension, IntRange
 from modules.models.stage import StageConfig
 from modules.training_data import VALIDATION, TrainingData
 
@@ -52,6 +54,8 @@ class HybridConfig(RecommenderConfig):
     """Titles per validation event that the weights are fitted on."""
     weight_events: int = Field(default=10_000, ge=1)
     """Validation events that the weights are fitted on, at most: the latest ones."""
+
+    search_space: ClassVar[Mapping[str, Dimension]] = {"candidates": IntRange(50, 1000, logarithmic=True)}
 
 
 class HybridScorer(Scorer):
@@ -165,15 +169,20 @@ class Hybrid(Recommender):
             targets = tf.gather(rows_by_id, batch[ITEM_ID])
             seen = tf.RaggedTensor.from_sparse(batch[SEEN_ITEM_IDS])
             excluded = ranking.rows_mask(seen.with_values(tf.gather(rows_by_id, seen.values)), catalogue.size)
-            usable = (targets >= 0) & ~tf.gather(excluded, tf.maximum(targets, 0), batch_dims=1)
             scores = tf.stack(scorer.member_scores(batch), axis=-1)
             liked = tf.where(excluded, -math.inf, tf.reduce_sum(scores, axis=-1))
-            # The title that was taken is a candidate, whatever the members think of it.
-            itself = tf.one_hot(targets, catalogue.size, on_value=math.inf, off_value=0.0)
-            _, rows = tf.math.top_k(liked + tf.where(usable[:, tf.newaxis], itself, 0.0), count)
+            _, rows = tf.math.top_k(liked, count)
+            # Events whose title is not among the candidates are left out: added for being taken, it would be the only
+            # candidate that members dislike, and teach that dislike is a good sign.
+            place = tf.argmax(tf.cast(tf.equal(tf.cast(rows, tf.int64), targets[:, tf.newaxis]), tf.int32), axis=1)
+            found = tf.equal(tf.cast(tf.gather(rows, place, batch_dims=1), tf.int64), targets)
+            usable = found & ~tf.gather(excluded, tf.maximum(targets, 0), batch_dims=1)
+            # The title that was taken comes first.
+            order = tf.where(tf.equal(tf.range(count, dtype=tf.int64)[tf.newaxis], place[:, tf.newaxis]), 0, 1)
+            rows = tf.gather(rows, tf.argsort(order, axis=1, stable=True), batch_dims=1)
             chosen = tf.gather(scores, rows, batch_dims=1)
             dependent = chosen * history_share(batch)[:, tf.newaxis, tf.newaxis]
-            # Where fewer titles are unseen than asked for, seen ones fill up: they are made copies of the best.
+            # Where fewer titles are unseen than asked for, seen ones fill up.
             filled = tf.gather(excluded, rows, batch_dims=1)[..., tf.newaxis]
             features = tf.concat([chosen, dependent], axis=-1)
             features = tf.where(filled, tf.constant(math.nan), features)

@@ -52,8 +52,11 @@ class RankerConfig(GradientDescentConfig):
         "feedback_loss_weight": FloatRange(0.1, 3.0, logarithmic=True),
     }
 
-    objective: Literal["watch", "like"] = "watch"
-    """What scores mean, and what early stopping watches: the logit of taking a title next, or that of liking it."""
+    max_epochs: int = Field(default=5, ge=1)
+    """Passes over the training split at most; also the length of the learning-rate schedule."""
+    objective: Literal["watch", "like"] | None = None
+    """What scores mean, and what early stopping watches: the logit of taking a title next, or that of liking it. Unset:
+    liking, where the data have feedback to learn it from."""
     dimension: int = Field(default=32, ge=2)
     """Length of the vectors of queries and titles."""
     opinions: int = Field(default=4, ge=1)
@@ -288,7 +291,8 @@ class Ranker(Recommender):
         """
         tf.keras.utils.set_random_seed(context.seed)
         label = find_label(data, context)
-        if label is None and self.config.objective == "like":
+        objective = self.config.objective or ("watch" if label is None else "like")
+        if label is None and objective == "like":
             raise ValueError(
                 "model.settings.objective: received 'like', but there is no feedback to learn it from; expected 'watch'"
             )
@@ -303,7 +307,7 @@ class Ranker(Recommender):
         # One forward pass creates the variables, which the scorer copies.
         for batch in data.batches(TRAIN, 2).take(1):
             model.compute_loss(batch)
-        scorer = RankerScorer(model, catalogue, statistics, self.config.objective, label is not None)
+        scorer = RankerScorer(model, catalogue, statistics, objective, label is not None)
         report = fit_with_early_stopping(
             model,
             scorer,
@@ -312,7 +316,7 @@ class Ranker(Recommender):
             catalogue,
             context,
             int(counts.sum()),
-            _validation_loss(model, self.config.objective, data, catalogue, context.inputs.item_vocabulary_size),
+            _validation_loss(model, objective, data, catalogue, context.inputs.item_vocabulary_size),
         )
         if label is not None and context.epochs is None:
             scorer.calibrate(*_calibration(scorer, data, catalogue, context, label))

@@ -57,9 +57,9 @@ class SequenceModelConfig(GradientDescentConfig):
     """Peak of AdamW's learning rate, reached after a short warm-up and followed by a cosine decay."""
     weight_decay: float = Field(default=0.05, ge=0)
     """AdamW's decoupled weight decay."""
-    max_epochs: int = Field(default=14, ge=1)
+    max_epochs: int = Field(default=16, ge=1)
     """Passes over the training split at most; also the length of the learning-rate schedule."""
-    patience: int = Field(default=14, ge=1)
+    patience: int = Field(default=6, ge=1)
     """Passes without a better full-catalogue NDCG@10 on validation after which training stops."""
     weight_average: float = Field(default=0.98, ge=0, lt=1)
     """Momentum of an exponential moving average of the weights, which is what is validated and kept. 0: no average."""

@@ -27,7 +27,7 @@ from modules.models.sequence_model import (
     visible,
 )
 
-_MASKED_LOGIT = -1e9
+_MASKED = 1e9
 
 
 class TransformerConfig(SequenceModelConfig):
@@ -69,19 +69,21 @@ class AttentionBlock(tf.keras.layers.Layer):
             else None
         )
 
-    def keys_and_values(self, events: tf.Tensor) -> tf.Tensor:
-        """Returns what events offer: float32 `[2, rows, heads, E, d / heads]`."""
+    def keys_and_values(self, events: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what events offer: twice float32 `[rows, heads, E, d / heads]`."""
         offered = self._key_value(self._norm(events))
         shape = tf.shape(events)
-        return tf.transpose(tf.reshape(offered, [shape[0], shape[1], 2, self._heads, self._size]), [2, 0, 3, 1, 4])
+        offered = tf.transpose(tf.reshape(offered, [shape[0], shape[1], 2, self._heads, self._size]), [2, 0, 3, 1, 4])
+        # Not sliced where it is used: the gradient of a slice is as large as what it was cut from.
+        keys, values = tf.unstack(offered)
+        return keys, values
 
     def call(
         self,
         vectors: tf.Tensor,
-        offered: tf.Tensor,
-        mask: tf.Tensor,
-        log_distances: tf.Tensor,
-        log_gaps: tf.Tensor | None,
+        offered: tuple[tf.Tensor, tf.Tensor],
+        view: tf.Tensor,
+        sees_any: tf.Tensor,
         training: bool,
     ) -> tf.Tensor:
         """Returns the vectors after the block: float32 `[rows, P, d]`.
@@ -89,26 +91,30 @@ class AttentionBlock(tf.keras.layers.Layer):
         Args:
           vectors: float32 `[rows, P, d]`.
           offered: see `keys_and_values`.
-          mask: which events each position sees, bool `[rows, P, E]`.
-          log_distances: log(1 + distance), float32 `[rows, P, E]`.
-          log_gaps: log(1 + seconds), float32 `[rows, P, E]`, or None.
+          view: what lowers the logits of events, float32 `[rows, kinds, P * E]`: 1e9 where one is masked, log(1 +
+            distance) and, if the gaps are used, log(1 + seconds).
+          sees_any: 1 where a position sees any event, else 0, float32 `[rows, P, 1]`.
           training: whether dropout applies.
         """
         shape = tf.shape(vectors)
         asked = tf.reshape(self._query(self._norm(vectors)), [shape[0], shape[1], self._heads, self._size])
         asked = tf.transpose(asked, [0, 2, 1, 3]) * self._size**-0.5
-        logits = tf.matmul(asked, offered[0], transpose_b=True)
-        logits -= tf.nn.softplus(self._distance_decay) * log_distances[:, tf.newaxis]
-        if self._gap_decay is not None and log_gaps is not None:
-            logits -= tf.nn.softplus(self._gap_decay) * log_gaps[:, tf.newaxis]
-        logits += tf.where(mask, 0.0, _MASKED_LOGIT)[:, tf.newaxis]
-        attended = tf.matmul(tf.nn.softmax(logits), offered[1])
-        attended = tf.reshape(tf.transpose(attended, [0, 2, 1, 3]), shape)
+        keys, values = offered
+        # All kinds at once and once for all heads: element by element this would take longer than the attention.
+        lowered = tf.reshape(tf.matmul(self._decays(), view), [shape[0], self._heads, shape[1], tf.shape(keys)[2]])
+        weights = tf.nn.softmax(tf.matmul(asked, keys, transpose_b=True) - lowered)
+        attended = tf.reshape(tf.transpose(tf.matmul(weights, values), [0, 2, 1, 3]), shape)
         # Who sees nothing gets nothing, instead of the mean of what is masked.
-        attended *= tf.cast(tf.reduce_any(mask, axis=2, keepdims=True), tf.float32)
+        attended *= sees_any
         vectors += self._dropout(self._output(attended), training=training)
         hidden = self._hidden(self._hidden_norm(vectors))
         return vectors + self._dropout(self._hidden_output(hidden), training=training)
+
+    def _decays(self) -> tf.Tensor:
+        """Returns how much each kind of a view counts for each head: float32 `[heads, kinds]`."""
+        learned = [self._distance_decay, *([] if self._gap_decay is None else [self._gap_decay])]
+        rates = [tf.nn.softplus(weight[:, :, 0]) for weight in learned]
+        return tf.concat([tf.ones([self._heads, 1]), *rates], axis=1)
 
 
 def _gelu(values: tf.Tensor) -> tf.Tensor:
@@ -150,13 +156,18 @@ class TransformerModel(SequenceModel):
 
     def _view(
         self, starts: tf.Tensor, log_gaps: tf.Tensor | None, count: tf.Tensor, itself: bool
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-        """Returns the mask, log distances and log gaps, each `[rows, positions, events]`."""
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns `view` and `sees_any` of `AttentionBlock.call`."""
         mask = visible(starts, count, self._window)
         if itself:
             mask |= tf.eye(count, dtype=tf.bool)[tf.newaxis]
         distances = tf.maximum(starts[..., tf.newaxis] - 1 - tf.range(count), 0)
-        return mask, tf.math.log1p(tf.cast(distances, tf.float32)), log_gaps
+        kinds = [tf.where(mask, 0.0, _MASKED), tf.math.log1p(tf.cast(distances, tf.float32))]
+        if self._inputs.use_continuous_time and log_gaps is not None:
+            kinds.append(log_gaps)
+        shape = tf.shape(mask)
+        view = tf.reshape(tf.stack(kinds, axis=1), [shape[0], len(kinds), shape[1] * shape[2]])
+        return view, tf.cast(tf.reduce_any(mask, axis=2, keepdims=True), tf.float32)
 
 
 class Transformer(SequenceRecommender):

@@ -67,9 +67,13 @@ class Evidence:
         return chosen.scores[name][chosen.headline_metric].value
 
     def ranked(self, kind: Kind, step: str | None = None) -> list[str]:
-        """Returns the models of a kind, the best in the main task first: those at a step, or each at its richest."""
+        """Returns the models of a kind, the best in the main task first: those at a step, or each at its richest.
+
+        Refits are left out: they have seen more data.
+        """
         models = [self.models[name] for name in self.main.scores]
-        return [m.name for m in models if m.kind == kind and (m.step == step if step else m.top)]
+        alike = [m for m in models if m.kind == kind and m.name == model_name(m.family, m.step)]
+        return [m.name for m in alike if (m.step == step if step else m.top)]
 
     def best(self, kind: Kind, step: str | None = None) -> str | None:
         """Returns the first of `ranked`, or None if there is none."""
@@ -251,8 +255,8 @@ def _time_matters_most(evidence: Evidence) -> _Judgement:
 
 def _continuous_beats_buckets(evidence: Evidence) -> _Judgement:
     groups = {step.name: set(step.groups) for step in evidence.plan.steps}
-    for name in (name for name in evidence.main.scores if evidence.models[name].kind == "deep"):
-        family = evidence.models[name].family
+    deep = (model for model in map(evidence.models.__getitem__, evidence.main.scores) if model.kind == "deep")
+    for family in dict.fromkeys(model.family for model in deep if model.name == model_name(model.family, model.step)):
         for step in evidence.plan.steps:
             if step.instead_of is None or groups[step.name] ^ groups[step.instead_of] != _TIME_GROUPS:
                 continue
@@ -262,7 +266,7 @@ def _continuous_beats_buckets(evidence: Evidence) -> _Judgement:
             pair = model_name(family, numbers), model_name(family, buckets)
             if all(member in evidence.main.scores for member in pair):
                 difference, figure = evidence.difference(*pair)
-                reason = f"Judged by {evidence.models[name].title}, all other features being the same."
+                reason = f"Judged by {evidence.models[pair[0]].title}, all other features being the same."
                 return _better(evidence, difference), reason, [figure, *map(evidence.score, pair)]
     return UNDECIDED, "No deep family was fitted both with time as numbers and in buckets, all else being equal.", []
 

@@ -85,6 +85,8 @@ def study(
 
 def print_results(results: StudyResults, console: Console) -> None:
     """Prints claims and the main figures for a person."""
+    models = {model.name: model for model in results.models}
+    steps = {step.name: step.title for step in results.steps}
     for task in results.tasks:
         title = f"{task.name}: {task.headline_metric}, mean over {task.events:,.0f}, {task.users} groups of users"
         table = Table(title=title, title_justify="left", box=None, pad_edge=False)
@@ -92,16 +94,40 @@ def print_results(results: StudyResults, console: Console) -> None:
         table.add_column("features")
         table.add_column(task.headline_metric, justify="right")
         table.add_column("interval", justify="right")
-        models = {model.name: model for model in results.models}
-        steps = {step.name: step.title for step in results.steps}
         for name, scores in task.scores.items():
             estimate = scores[task.headline_metric]
             interval = f"{estimate.lower:.4f} – {estimate.upper:.4f}"
             table.add_row(models[name].title, steps[models[name].step], f"{estimate.value:.4f}", interval)
         console.print()
         console.print(table)
+    if results.planted_effects:
+        _print_planted_effects(results, console)
     console.print()
     for claim in results.claims:
         style = _VERDICT_STYLES[claim.verdict]
         console.print(f"[{style}]{claim.verdict}[/{style}]: {escape(claim.statement)}", highlight=False, soft_wrap=True)
         console.print(f"  [dim]{escape(claim.reason)}[/dim]", highlight=False, soft_wrap=True)
+
+
+def _print_planted_effects(results: StudyResults, console: Console) -> None:
+    table = Table(title="planted effects: change of a share of the first ten titles, %", title_justify="left", box=None)
+    table.pad_edge = False
+    for name in ("effect", "model", "features"):
+        table.add_column(name)
+    for name in ("change", "interval"):
+        table.add_column(name, justify="right")
+    table.add_column("is")
+    models = {model.name: model for model in results.models}
+    steps = {step.name: step.title for step in results.steps}
+    for planted in results.planted_effects:
+        model, response = models[planted.model], planted.response
+        table.add_row(
+            planted.effect,
+            model.title,
+            steps[model.step],
+            f"{100 * response.value:.1f}",
+            f"{100 * response.lower:.1f} – {100 * response.upper:.1f}",
+            ("found" if planted.found else "not found") + ("" if planted.visible else ", as it must be"),
+        )
+    console.print()
+    console.print(table)

@@ -11,7 +11,7 @@ from typing import Any
 import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
-from modules.artifact_files import TRAINING_REPORT
+from modules.artifact_files import PLANTED_RESPONSES, TRAINING_REPORT
 from modules.metrics.user_sums import UserSums
 from modules.tasks import TASKS
 from pipeline.config import PipelineConfig
@@ -36,7 +36,16 @@ def collect_results(study: StudyConfig, config: PipelineConfig, plan: Plan) -> S
     sums = {variant.id: _read_sums(outputs[variant.evaluator_id]) for variant in plan.variants}
     variants = [_variant_result(variant, outputs[variant.trainer_id], sums[variant.id]) for variant in plan.variants]
     examples = _example_counts([artifact for artifacts in outputs.values() for artifact in artifacts])
-    return summarise_study(study, plan, variants, sums, pipeline=config.name, run_id=run_id, examples=examples)
+    planted = {
+        variant.id: json.loads(
+            (Path(_uri(outputs[variant.planted_id], "PlantedResponses")) / PLANTED_RESPONSES).read_text()
+        )
+        for variant in plan.variants
+        if variant.planted_id in outputs
+    }
+    return summarise_study(
+        study, plan, variants, sums, pipeline=config.name, run_id=run_id, examples=examples, planted=planted
+    )
 
 
 def _outputs_by_node(metadata_path: str, run_id: str) -> dict[str, list[metadata_store_pb2.Artifact]]:

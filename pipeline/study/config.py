@@ -20,9 +20,9 @@ from pipeline.config import (
     CONFIG_DIRECTORY,
     ConfigError,
     FeatureGroup,
+    Loader,
     PipelineConfig,
-    _apply_override,
-    _Loader,
+    apply_override,
     describe_validation_error,
     load_config,
 )
@@ -61,6 +61,12 @@ class FamilyConfig(Section):
     """Names of the steps to fit it at. Families that ignore features need only the first."""
     seeds: tuple[int, ...] | None = Field(default=None, min_length=1)
     """Seeds of this family; unset: the study's. One is enough for families without randomness."""
+    refitted: tuple[str, ...] = ()
+    """Names of steps at which, with the first seed, there is one more fit: after everything was decided on validation,
+    on training and validation data together. It is a model of its own, reported beside the others and kept out of the
+    claims, whose models are all fitted on training data alone."""
+    fit_seconds: float | None = Field(default=None, gt=0)
+    """About how long one fit on training data takes, for the estimate at the start. Unset: no estimate."""
     settings: dict[str, Any] = Field(default={})
     """Fields of the family's config that win over the settings tuned for the pipeline."""
 
@@ -102,8 +108,6 @@ class StudyConfig(Section):
     """Makes a synthetic world in the study's folder. Unset: the configuration's own data."""
     seeds: tuple[int, ...] = Field(default=(17,), min_length=1)
     """Seeds to fit each model with. Metrics are means over the seeds."""
-    refit: bool = True
-    """After everything was decided on validation, fit again on training and validation together."""
     slices: tuple[tuple[str, ...], ...] = ()
     """Slices to evaluate beside overall; each costs time."""
     main_task: Task = NEXT_TITLE
@@ -136,6 +140,10 @@ class StudyConfig(Section):
                 raise ValueError(f"families: received {family!r}; expected some of {sorted(FAMILIES)}")
             if unknown := [step for step in settings.steps if step not in names]:
                 raise ValueError(f"families.{family}.steps: received {unknown}; expected some of {names}")
+            if unknown := [step for step in settings.refitted if step not in settings.steps]:
+                raise ValueError(
+                    f"families.{family}.refitted: received {unknown}; expected some of {list(settings.steps)}"
+                )
         return self
 
 
@@ -162,8 +170,13 @@ def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> tuple
     workspace = f"{base.workspace}/studies/{study.name}"
     update: dict[str, Any] = {"workspace": workspace}
     if study.synthetic is not None and not any(text.startswith("data.directory=") for text in others):
-        update["data"] = base.data.model_copy(update={"directory": f"{workspace}/data"})
+        update["data"] = base.data.model_copy(update={"directory": str(data_directory(workspace, study.synthetic))})
     return study, base.model_copy(update=update)
+
+
+def data_directory(workspace: str, synthetic: SyntheticConfig) -> Path:
+    """Returns the folder of the synthetic world that a study makes in its workspace: another for every world."""
+    return Path(workspace) / "data" / "-".join(f"{name}_{size}" for name, size in synthetic.model_dump().items())
 
 
 def _find_study(name_or_path: str | Path) -> Path:
@@ -176,13 +189,13 @@ def _find_study(name_or_path: str | Path) -> Path:
 
 def _read_study(path: Path, overrides: Iterable[str]) -> StudyConfig:
     try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        document = yaml.load(path.read_text(encoding="utf-8"), Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not a YAML file: {error}") from error
     if not isinstance(document, dict):
         raise ConfigError(f"{path} must hold a mapping of fields; received {type(document).__name__}")
     for override in overrides:
-        _apply_override(document, override)
+        apply_override(document, override)
     try:
         return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
     except pydantic.ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -61,6 +62,7 @@ def cost_figure(
 ) -> Figure:
     """Returns what each family's richest model costs and what it reaches."""
     traces = []
+    costs_of_all: list[float] = []
     for kind, title in _KINDS:
         chosen = [
             model
@@ -70,6 +72,7 @@ def cost_figure(
         if chosen:
             # Costs have no zero on a logarithmic axis: what is too quick to measure stands at its left end.
             costs = [max(getattr(model, cost), 0.1) for model in chosen]
+            costs_of_all += costs
             values = [task.scores[model.name][task.headline_metric].value for model in chosen]
             traces.append(
                 {
@@ -89,10 +92,19 @@ def cost_figure(
         "height": 360,
         "margin": {"l": 56, "r": 32, "t": 16, "b": 88},
         "legend": {"orientation": "h", "y": -0.3},
-        "xaxis": {"title": {"text": f"{cost_title} (logarithmic)"}, "type": "log", "dtick": "D2"},
+        "xaxis": {"title": {"text": f"{cost_title} (logarithmic)"}, "type": "log", **_ticks(costs_of_all)},
         "yaxis": {"title": {"text": task.headline_metric}, "tickformat": ".2f", "automargin": True},
     }
     return {"data": traces, "layout": layout}
+
+
+def _ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Returns the ticks of a logarithmic axis, written out: 1, 2 and 5 of each power of ten, around the values."""
+    if not values:
+        return {}
+    powers = range(math.floor(math.log10(min(values))) - 1, math.ceil(math.log10(max(values))) + 1)
+    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    return {"tickvals": ticks, "ticktext": [f"{tick:,g}" for tick in ticks]}
 
 
 def _labels(results: StudyResults, names: Iterable[str]) -> dict[str, str]:

@@ -11,11 +11,25 @@ from plotly.offline import get_plotlyjs
 from pipeline.study.figures import cost_figure, ladder_figure, score_figure
 from pipeline.study.results import ModelResult, StudyResults, TaskResult
 
+VALIDATION_SPLIT = "eval"
+
 _TASK_TITLES = {
     "next_title": "Which title comes next",
     "because_you_watched": "Because you watched",
     "continue_watching": "Continue watching",
     "rank": "Which of these are liked",
+}
+
+
+_EFFECTS = {
+    "sequence": (
+        "Whoever has just seen a title wants its sequel",
+        "Share of such sequels among the first ten titles, minus that with the latest visit left out of the history.",
+    ),
+    "hour": (
+        "Genres have their time of day",
+        "Share of evening genres among the first ten titles at nine in the evening, minus that at nine in the morning.",
+    ),
 }
 
 
@@ -28,7 +42,9 @@ def render_page(results: StudyResults) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(score=_score, signed=_signed, p_value=_p_value, whole=lambda value: f"{value:,.0f}")
+    environment.filters.update(
+        score=_score, signed=_signed, p_value=_p_value, points=_points, whole=lambda value: f"{value:,.0f}"
+    )
     models = {model.name: model for model in results.models}
     steps = {step.name: step.title for step in results.steps}
     figures = {
@@ -43,6 +59,9 @@ def render_page(results: StudyResults) -> str:
         results=results,
         models=models,
         steps=steps,
+        effects=_EFFECTS,
+        refits=any(VALIDATION_SPLIT in model.final_fit_splits for model in results.models),
+        final_fit=_final_fit,
         task_titles={task.name: _TASK_TITLES.get(task.name, task.name) for task in results.tasks},
         line_ups={task.name: _line_up(task, models) for task in results.tasks},
         marks={task.name: _marks(results, task, models) for task in results.tasks},
@@ -82,6 +101,14 @@ def _score(value: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
+
+
+def _points(share: float) -> str:
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}").replace("+0.0", "0.0")
+
+
+def _final_fit(model: ModelResult) -> str:
+    return " + ".join("validation" if split == VALIDATION_SPLIT else split for split in model.final_fit_splits)
 
 
 def _p_value(value: float) -> str:

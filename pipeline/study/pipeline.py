@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
 from pipeline.components.recommender_evaluator import RecommenderEvaluator
+from pipeline.components.recommender_trainer import RecommenderTrainer
 from pipeline.config import ModelConfig, PipelineConfig
 from pipeline.config_checks import check_against_schema
 from pipeline.evaluation import build_eval_config
-from pipeline.pipeline import check_model, create_trainer, prepare_data
+from pipeline.pipeline import PreparedData, check_model, create_trainer, prepare_data
+from pipeline.study.planted_component import PlantedEffects
 from pipeline.study.variants import Variant
 
 
 def create_study_pipeline(
-    config: PipelineConfig, variants: Sequence[Variant], slices: Sequence[tuple[str, ...]], metadata_path: str
+    config: PipelineConfig,
+    variants: Sequence[Variant],
+    slices: Sequence[tuple[str, ...]],
+    metadata_path: str,
+    world: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """Returns the pipeline that fits and evaluates every variant on the same data.
 
@@ -28,6 +36,7 @@ def create_study_pipeline(
       variants: what to fit, in this order.
       slices: slices to evaluate beside overall.
       metadata_path: SQLite file of ML Metadata.
+      world: arguments of the synthetic world that the data are from, if they are, whose effects to ask models for.
 
     Raises:
       ConfigError: if a variant's settings do not exist, or the configuration and the schema do not fit.
@@ -53,7 +62,9 @@ def create_study_pipeline(
             eval_config=eval_config,
             schema=data.schema.outputs["schema"],
         ).with_id(variant.evaluator_id)
-        components += [trainer, evaluator]
+        probes = _probes(variant, trainer, data, world)
+        evaluator.add_upstream_nodes(probes)  # A variant is done when it is evaluated.
+        components += [trainer, *probes, evaluator]
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=config.artifact_root,
@@ -62,6 +73,16 @@ def create_study_pipeline(
         metadata_connection_config=sqlite_metadata_connection_config(metadata_path),
         beam_pipeline_args=list(config.beam_args),
     )
+
+
+def _probes(
+    variant: Variant, trainer: RecommenderTrainer, data: PreparedData, world: Mapping[str, Any] | None
+) -> list[BaseComponent]:
+    if world is None:
+        return []
+    examples = data.interactions.outputs["examples"]
+    probe = PlantedEffects(trainer.outputs["model"], examples, json.dumps(world, sort_keys=True))
+    return [probe.with_id(variant.planted_id)]
 
 
 def configure(config: PipelineConfig, variant: Variant) -> PipelineConfig:

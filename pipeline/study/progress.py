@@ -49,23 +49,31 @@ class StudyProgress(logging.Handler):
     def _end(self, name: str, seconds: float) -> None:
         self._done.append(name)
         if seconds > _CACHED_SECONDS:
-            self._seconds.setdefault(self._variants[name].family, []).append(seconds)
+            variant = self._variants[name]
+            if not variant.refit:  # It takes twice as long.
+                self._seconds.setdefault(variant.family, []).append(seconds)
         left = self.seconds_left()
         told = "" if left is None else f", {describe_duration(left)} to go"
         line = f"variant {len(self._done)} of {len(self._variants)}{told}"
         self._console.print(f"  [bold]{line}[/bold]", highlight=False)
 
     def seconds_left(self) -> float | None:
-        """Estimates the time of the variants to come by those of their family that ran, or else by all that did.
+        """Estimates the time of the variants to come.
+
+        By those of their family that ran; or else by what the study expects; or else by all that ran.
 
         Returns:
-          Seconds; None when nothing is left, or nothing has run that one could go by.
+          Seconds; None when nothing is left, or nothing is known that one could go by.
         """
-        left = [variant.family for name, variant in self._variants.items() if name not in self._done]
+        left = [variant for name, variant in self._variants.items() if name not in self._done]
         known = [seconds for of_family in self._seconds.values() for seconds in of_family]
-        if not left or not known:
-            return None
-        return sum(_mean(self._seconds.get(family, known)) for family in left)
+        estimates = [self._estimate(variant, known) for variant in left]
+        return sum(seconds for seconds in estimates if seconds is not None) if None not in estimates and left else None
+
+    def _estimate(self, variant: Variant, known: Sequence[float]) -> float | None:
+        if not variant.refit and (measured := self._seconds.get(variant.family)):
+            return _mean(measured)
+        return variant.expected_seconds or (_mean(known) if known else None)
 
 
 def describe_duration(seconds: float) -> str:

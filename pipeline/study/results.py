@@ -75,17 +75,19 @@ class ModelResult(_Result):
     """A family at a step of the ladder."""
 
     name: str
-    """Family and step."""
+    """Family, step and, if it is one, `refit`."""
     family: str
     """The family."""
     title: str
-    """The family as a reader is told."""
+    """The family as a reader is told, with `(refit)` behind it if it is one."""
     kind: Kind
     """`simple`, `deep` or `combined`."""
     step: str
     """The step."""
     top: bool
-    """Whether it is the family's richest step on the ladder, by which the family is compared with others."""
+    """Whether it is the family's richest step on the ladder, by which the family is compared with others; no refit."""
+    final_fit_splits: tuple[str, ...]
+    """Splits that it was fitted on in the end; all but refits on the training split alone."""
     groups: tuple[str, ...]
     """Feature groups it is given."""
     settings: dict[str, object]
@@ -158,6 +160,23 @@ class Claim(_Result):
     """The numbers behind the verdict."""
 
 
+class PlantedEffect(_Result):
+    """How one model answers to an effect planted in the synthetic world that it learned from."""
+
+    effect: Literal["sequence", "hour"]
+    """The effect; see `pipeline.study.planted`."""
+    model: str
+    """Name of the model."""
+    response: Estimate
+    """Change of a share of the first ten titles when the request is changed; 0 for who is blind to the effect."""
+    users: int
+    """Users whose requests can show it."""
+    visible: bool
+    """Whether the model is given what it takes to see it."""
+    found: bool
+    """Whether the whole interval lies above 0."""
+
+
 class StepResult(_Result):
     """One step of the ladder."""
 
@@ -188,8 +207,6 @@ class StudyResults(_Result):
     """Versions of Python and of the libraries that decide on results."""
     examples: dict[str, int]
     """Examples by split, and titles of the catalogue."""
-    final_fit_splits: tuple[str, ...]
-    """Splits that the evaluated models were fitted on."""
     replicates: int
     """Resamples of the bootstrap."""
     bootstrap_seed: int
@@ -212,5 +229,7 @@ class StudyResults(_Result):
     """Every pair of tasks."""
     claims: tuple[Claim, ...]
     """The claims and their verdicts."""
+    planted_effects: tuple[PlantedEffect, ...]
+    """How the models answer to planted effects; empty unless the data are a synthetic world of the study's own."""
     total_fit_seconds: float
     """Sum over all fits."""

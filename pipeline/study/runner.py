@@ -18,8 +18,8 @@ from pipeline.config import PipelineConfig
 from pipeline.config_checks import read_schema
 from pipeline.datasets.folder import write_tables
 from pipeline.datasets.synthetic import SyntheticWorld
-from pipeline.study.config import StudyConfig
-from pipeline.study.progress import StudyProgress
+from pipeline.study.config import StudyConfig, data_directory
+from pipeline.study.progress import StudyProgress, describe_duration
 from pipeline.study.results import StudyResults
 from pipeline.study.variants import Plan, plan_study
 from pipeline.terminal import PROJECT_LOGGER
@@ -41,16 +41,26 @@ def run_study(study: StudyConfig, config: PipelineConfig, console: Console) -> S
       PipelineFailedError: if a component failed. What ended before is found in the cache the next time.
       WorkspaceBusyError: if another study of this name is running in the workspace.
     """
-    with local._exclusive(Path(config.workspace)):
+    with local.exclusive(Path(config.workspace)):
         make_data(study, config)
         plan = plan_study(study, config, ColumnTable.from_schema(read_schema(config)))
         for skipped in plan.skipped:
             console.print(f"  [dim]left out {skipped}[/dim]", highlight=False)
+        console.print(f"  {describe_plan(plan)}", highlight=False)
         _run_pipeline(study, config, plan, console)
         from pipeline.study.collection import collect_results
 
         with console.status("Comparing models …"):
             return collect_results(study, config, plan)
+
+
+def describe_plan(plan: Plan) -> str:
+    """Returns how many fits are planned, and about how long they take."""
+    refits = sum(variant.refit for variant in plan.variants)
+    told = f", {refits} of them refitted on train + validation" if refits else ""
+    seconds = plan.expected_seconds
+    estimate = "" if seconds is None else f": {describe_duration(seconds)} if none is cached"
+    return f"{len(plan.variants)} fits{told}{estimate}"
 
 
 def make_data(study: StudyConfig, config: PipelineConfig) -> None:
@@ -91,21 +101,31 @@ def _run_pipeline(study: StudyConfig, config: PipelineConfig, plan: Plan, consol
 
         from pipeline.study.pipeline import create_study_pipeline
 
-        runnable = local._with_worker_code(config)
-        pipeline = create_study_pipeline(runnable, plan.variants, study.slices, config.metadata_path)
+        runnable = local.with_worker_code(config)
+        pipeline = create_study_pipeline(
+            runnable, plan.variants, study.slices, config.metadata_path, _world(study, config)
+        )
     console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
-    earlier_runs = local._run_ids(config)
-    with local._progress(config, console) as progress, _telling(StudyProgress(plan.variants, console)):
+    earlier_runs = local.run_ids(config)
+    components = local.component_ids(pipeline)
+    with local.progress(config, console, components) as progress, _telling(StudyProgress(plan.variants, console)):
         try:
             LocalDagRunner().run(pipeline)
         except Exception as error:
             logging.getLogger(PROJECT_LOGGER).exception("The study failed.")
             progress.fail()
             reason = local.plain_message(error)
-            run_id = next(iter(local._run_ids(config)[len(earlier_runs) :]), None)
+            run_id = next(iter(local.run_ids(config)[len(earlier_runs) :]), None)
             if run_id is not None:
-                local._note_failure(config, run_id, reason)
+                local.note_failure(config, run_id, reason)
             raise local.PipelineFailedError(reason, run_id) from error
+
+
+def _world(study: StudyConfig, config: PipelineConfig) -> dict[str, int] | None:
+    """Returns the synthetic world's arguments, if it is the study's own and not a folder given instead."""
+    if study.synthetic is None or Path(config.data.directory) != data_directory(config.workspace, study.synthetic):
+        return None
+    return study.synthetic.model_dump()
 
 
 @contextlib.contextmanager

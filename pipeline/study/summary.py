@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import platform
 from collections.abc import Mapping, Sequence
 
@@ -11,6 +12,7 @@ from modules.models.registry import create_recommender
 from pipeline.study.analysis import describe_agreements, describe_task, score_tasks
 from pipeline.study.claims import Evidence, judge_claims
 from pipeline.study.config import StudyConfig
+from pipeline.study.planted_summary import PlantedDocument, describe_planted_effects
 from pipeline.study.results import ModelResult, StepResult, StudyResults, VariantResult
 from pipeline.study.variants import Plan, model_name
 
@@ -26,6 +28,7 @@ def summarise_study(
     pipeline: str,
     run_id: str,
     examples: Mapping[str, int],
+    planted: Mapping[str, PlantedDocument] | None = None,
 ) -> StudyResults:
     """Works everything out.
 
@@ -37,6 +40,7 @@ def summarise_study(
       pipeline: name of the pipeline's configuration.
       run_id: run in ML Metadata.
       examples: examples by split.
+      planted: by variant id, its responses to planted effects, if the data have any.
 
     Raises:
       StudyError: if the sums do not belong to one study.
@@ -53,7 +57,6 @@ def summarise_study(
         scores={task.name: task for task in scores},
         agreements=agreements,
     )
-    (final_fit,) = {variant.final_fit_splits for variant in variants}
     return StudyResults(
         study=study.name,
         title=study.title,
@@ -64,7 +67,6 @@ def summarise_study(
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},
         },
         examples=dict(examples),
-        final_fit_splits=final_fit,
         replicates=study.bootstrap.replicates,
         bootstrap_seed=study.bootstrap.seed,
         level=study.level,
@@ -76,6 +78,7 @@ def summarise_study(
         tasks=tuple(tasks),
         agreements=tuple(agreements),
         claims=tuple(judge_claims(evidence)),
+        planted_effects=tuple(describe_planted_effects(study, plan, planted or {})),
         total_fit_seconds=round(sum(variant.fit_seconds for variant in variants), 1),
     )
 
@@ -85,8 +88,8 @@ def _model_results(study: StudyConfig, plan: Plan, results: Sequence[VariantResu
     models = []
     for family, settings in study.families.items():
         richest = [step for step in ladder if step in settings.steps][-1]
-        for step in plan.steps:
-            name = model_name(family, step.name)
+        for step, refit in itertools.product(plan.steps, (False, True)):
+            name = model_name(family, step.name, refit)
             seeds = [result for result in results if result.model == name]
             if not seeds:
                 continue
@@ -97,10 +100,11 @@ def _model_results(study: StudyConfig, plan: Plan, results: Sequence[VariantResu
                 ModelResult(
                     name=name,
                     family=family,
-                    title=settings.title,
+                    title=f"{settings.title} (refit)" if refit else settings.title,
                     kind=settings.kind,
                     step=step.name,
-                    top=step.name == richest,
+                    top=step.name == richest and not refit,
+                    final_fit_splits=seeds[0].final_fit_splits,
                     groups=step.groups,
                     settings=recommender.config.model_dump(mode="json"),
                     seeds=tuple(result.seed for result in seeds),

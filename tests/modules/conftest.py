@@ -12,6 +12,8 @@ from modules.models.registry import FAMILIES
 from tests.modules.served_model import ServedModel
 from tests.modules.small_world import SmallWorld, make_small_world
 
+SMALL = {"dimension": 8, "hidden_units": 16}
+
 SETTINGS: dict[str, dict[str, Any]] = {
     "autoencoder": {"dimension": 4, "hidden_units": 8, "max_epochs": 2, "batch_size": 64, "variational": True},
     "cascade": {
@@ -25,9 +27,17 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "markov": {},
     "matrix_factorization": {"dimension": 4, "sweeps": 2},
     "popularity": {},
-    "ranker": {"dimension": 8, "cross_rank": 4, "hidden_units": 8, "negatives": 8, "max_epochs": 2, "batch_size": 64},
-    "transformer": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 256},
-    "gru": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 256},
+    "ranker": {
+        "objective": "watch",
+        "dimension": 8,
+        "cross_rank": 4,
+        "hidden_units": 8,
+        "negatives": 8,
+        "max_epochs": 2,
+        "batch_size": 64,
+    },
+    "transformer": {**SMALL, "batch_size": 64, "max_epochs": 3, "learning_rate": 0.01, "weight_average": 0.5},
+    "gru": {**SMALL, "batch_size": 64, "max_epochs": 3, "learning_rate": 0.01, "weight_average": 0.5},
     "two_tower": {"dimension": 8, "hidden_units": 16, "max_epochs": 2, "batch_size": 64},
 }
 

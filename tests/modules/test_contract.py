@@ -282,6 +282,15 @@ def test_slices_say_what_training_knew(served, world):
     assert set(slices["title_popularity"]) == {b"new", b"tail", b"middle", b"head"}
 
 
+def test_finds_the_titles_that_are_taken_next_better_than_chance(served, world):
+    evaluated = served.call("evaluate", world.rows["test"])
+    ranks, candidates = evaluated["rank"][:, 0], evaluated["num_candidates"][:, 0]
+    gains = np.where(ranks <= 10, 1 / np.log2(1 + ranks), 0)
+    by_chance = sum(1 / np.log2(1 + rank) for rank in range(1, 11)) / candidates
+    difference = gains - by_chance
+    assert difference.mean() > 2 * difference.std() / np.sqrt(len(difference))
+
+
 def test_the_same_seed_gives_the_same_model_and_saving_keeps_it(served, world, rows):
     """Fits a second time without export: what was saved and loaded scores like it."""
     recommender = create_recommender(served.family, served.settings)

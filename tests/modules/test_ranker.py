@@ -118,15 +118,12 @@ def test_likes_are_calibrated_and_kept_by_a_refit(world, context):
 
 
 def test_without_feedback_only_watching_is_learned(world):
-    scorer, _ = create_recommender("ranker", {**SETTINGS, "max_epochs": 1}).fit(
-        world.data, world.catalogue, world.fit_context()
-    )
+    context = dataclasses.replace(world.fit_context(), like_threshold=None)
+    scorer, _ = create_recommender("ranker", {**SETTINGS, "max_epochs": 1}).fit(world.data, world.catalogue, context)
     query = world.transform_rows([query_of(row) for row in world.rows["test"][:2]])
     assert scorer.predict_feedback(query, tf.constant([[0], [1]], tf.int64)) is None
     with pytest.raises(ValueError, match=r"model.settings.objective: received 'like'.*expected 'watch'"):
-        create_recommender("ranker", {**SETTINGS, "objective": "like"}).fit(
-            world.data, world.catalogue, world.fit_context()
-        )
+        create_recommender("ranker", {**SETTINGS, "objective": "like"}).fit(world.data, world.catalogue, context)
 
 
 def test_works_without_any_feature_group(world):

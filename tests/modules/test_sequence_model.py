@@ -145,7 +145,8 @@ def test_a_large_sample_of_candidates_gives_about_the_full_softmax(world, log):
 @pytest.mark.parametrize("family", ["transformer", "gru"])
 def test_learns_what_popularity_cannot_know(world, family):
     context = world.fit_context()
-    settings = {"dimension": 16, "hidden_units": 32, "batch_size": 128, "max_epochs": 8, "learning_rate": 0.01}
+    settings = {"dimension": 16, "hidden_units": 32, "batch_size": 64, "max_epochs": 12, "learning_rate": 0.01}
+    settings["weight_average"] = 0.9
     scorer, report = create_recommender(family, settings).fit(world.data, world.catalogue, context)
     validator = Validator(scorer, world.data, world.catalogue, context.inputs.item_vocabulary_size)
     popularity, _ = create_recommender("popularity", {}).fit(world.data, world.catalogue, context)

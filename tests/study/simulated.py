@@ -44,7 +44,7 @@ def simulate_study(study: StudyConfig, plan: Plan, truth: Truth, users: int = 30
             fit_seconds=0.4 + len(variant.id) ** 2 / 10,
             peak_memory_mebibytes=20.0 + 7 * len(variant.id),
             validation_ndcg=0.1,
-            final_fit_splits=("train", "eval"),
+            final_fit_splits=("train", "eval") if variant.refit else ("train",),
             metrics={},
         )
         for variant in plan.variants

@@ -31,10 +31,13 @@ STUDY = StudyConfig.model_validate(
         families:
           popularity: {kind: simple, title: Popularity}
           ease: {kind: simple, title: EASE}
-          two_tower: {kind: deep, title: Two towers, steps: [ids, item, buckets, numbers]}
+          two_tower: {kind: deep, title: Two towers, steps: [ids, item, buckets, numbers], refitted: [buckets]}
         """
     )
 )
+
+REFIT = {"two_tower.buckets.refit": 0.9}
+"""Far above all else, which must change no verdict."""
 
 AS_IN_THE_PAPER: Truth = {
     "next_title": {
@@ -44,6 +47,7 @@ AS_IN_THE_PAPER: Truth = {
         "two_tower.item": 0.41,
         "two_tower.buckets": 0.47,
         "two_tower.numbers": 0.52,
+        **REFIT,
     },
     "because_you_watched": {
         "popularity.ids": 0.30,
@@ -52,6 +56,7 @@ AS_IN_THE_PAPER: Truth = {
         "two_tower.item": 0.38,
         "two_tower.buckets": 0.40,
         "two_tower.numbers": 0.40,
+        **REFIT,
     },
 }
 THE_OPPOSITE: Truth = {
@@ -62,6 +67,7 @@ THE_OPPOSITE: Truth = {
         "two_tower.item": 0.51,
         "two_tower.buckets": 0.48,
         "two_tower.numbers": 0.43,
+        **REFIT,
     }
     for task in AS_IN_THE_PAPER
 }
@@ -102,7 +108,7 @@ def test_a_deep_model_ahead_on_ids_refuses_the_claim():
 
 def test_few_users_leave_small_effects_undecided():
     close = {
-        task: dict(zip(scores, (0.30, 0.40, 0.41, 0.411, 0.412, 0.413), strict=True))
+        task: dict(zip(scores, (0.30, 0.40, 0.41, 0.411, 0.412, 0.413, 0.9), strict=True))
         for task, scores in AS_IN_THE_PAPER.items()
     }
     found = verdicts(simulate(close, users=25, noise=0.4))
@@ -143,6 +149,18 @@ def test_estimates_differences_and_rungs_agree(paper: StudyResults):
             ("numbers", "buckets"),
         ]
         assert task.users == 300
+
+
+def test_refits_are_told_apart_and_kept_out_of_the_line_up(paper: StudyResults):
+    models = {model.name: model for model in paper.models}
+    refit = models["two_tower.buckets.refit"]
+    assert (refit.title, refit.top, refit.seeds) == ("Two towers (refit)", False, (1,))
+    assert refit.final_fit_splits == ("train", "eval")
+    assert all(model.final_fit_splits == ("train",) for name, model in models.items() if name != refit.name)
+    assert models["two_tower.buckets"].seeds == (1, 2)
+    assert next(iter(paper.tasks[0].scores)) == refit.name
+    assert not any("refit" in claim.reason for claim in paper.claims)
+    assert not any(refit.title in figure.label for claim in paper.claims for figure in claim.figures)
 
 
 def test_pairing_makes_differences_far_more_certain_than_scores(paper: StudyResults):

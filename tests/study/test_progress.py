@@ -4,23 +4,22 @@ from __future__ import annotations
 
 import io
 import logging
+from collections.abc import Sequence
 
 from rich.console import Console
 
 from pipeline.study.progress import StudyProgress, describe_duration
 from pipeline.study.variants import Variant
 
-VARIANTS = [
-    Variant(family, "ids", ("ids",), seed, {}, False) for seed in (1, 2) for family in ("popularity", "transformer")
-]
+VARIANTS = [Variant(family, "ids", ("ids",), seed, {}) for seed in (1, 2) for family in ("popularity", "transformer")]
 
 
 class Study:
     """A runner that says what the real one says, at times of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, variants: Sequence[Variant] = VARIANTS) -> None:
         self.now, self.output = 0.0, io.StringIO()
-        self.progress = StudyProgress(VARIANTS, Console(file=self.output, width=100), clock=lambda: self.now)
+        self.progress = StudyProgress(variants, Console(file=self.output, width=100), clock=lambda: self.now)
 
     def fit(self, variant: Variant, seconds: float) -> str:
         before = self.output.getvalue()
@@ -41,6 +40,17 @@ def test_the_rest_is_estimated_by_family():
     assert study.fit(VARIANTS[1], 1_000) == "variant 2 of 4, about 17 min to go"
     assert study.fit(VARIANTS[2], 10) == "variant 3 of 4, about 17 min to go"
     assert study.fit(VARIANTS[3], 1_000) == "variant 4 of 4"
+
+
+def test_what_has_not_run_is_estimated_by_what_the_study_expects():
+    variants = [
+        Variant("popularity", "ids", ("ids",), 1, {}, expected_seconds=5.0),
+        Variant("transformer", "ids", ("ids",), 1, {}, expected_seconds=1_000.0),
+        Variant("transformer", "ids", ("ids",), 1, {}, refit=True, expected_seconds=2_000.0),
+    ]
+    study = Study(variants)
+    assert study.fit(variants[0], 10) == "variant 1 of 3, about 50 min to go"
+    assert study.fit(variants[1], 500) == "variant 2 of 3, about 33 min to go", "a refit is another matter"
 
 
 def test_what_was_cached_says_nothing_of_what_is_to_come():

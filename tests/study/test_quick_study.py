@@ -17,6 +17,7 @@ from tests.end_to_end.small_pipeline import execution_states
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
+KINDS = ("Trainer", "PlantedEffects", "Evaluator")
 DATA_COMPONENTS = {
     "InteractionExampleGen",
     "CatalogueExampleGen",
@@ -30,17 +31,25 @@ DATA_COMPONENTS = {
 }
 
 
+SMALLER = [
+    "study.synthetic={users: 200, items: 80, interactions: 6000, seed: 7}",
+    "study.families.transformer={kind: deep, title: Transformer, steps: [ids, time], "
+    "settings: {batch_size: 128, weight_average: 0.9, max_epochs: 8, dimension: 32}}",
+]
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("study")
 
 
 def config_of(workspace: Path) -> PipelineConfig:
-    return load_study("quick", [f"workspace={workspace}"])[1]
+    return load_study("quick", [f"workspace={workspace}", *SMALLER])[1]
 
 
 def invoke(workspace: Path, *arguments: str) -> Result:
-    return CliRunner().invoke(app, ["study", "--quick", "--set", f"workspace={workspace}", *arguments])
+    assignments = [part for text in (f"workspace={workspace}", *SMALLER) for part in ("--set", text)]
+    return CliRunner().invoke(app, ["study", "--quick", *assignments, *arguments])
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +69,11 @@ def test_the_data_are_prepared_once_and_each_variant_is_fitted_once(
     first: tuple[Result, dict[str, str]], results: StudyResults
 ):
     _, states = first
-    expected = {f"{kind}.{variant.id}" for variant in results.variants for kind in ("Trainer", "Evaluator")}
+    expected = {f"{kind}.{variant.id}" for variant in results.variants for kind in KINDS}
     assert states == dict.fromkeys(DATA_COMPONENTS | expected, "COMPLETE")
     assert results.variants[0].id == "popularity.ids.17"
-    finished = [name for name in states if name.startswith(("Trainer", "Evaluator"))]
-    kinds = [name.split(".", 1) for name in finished]
-    assert all(a[1] == b[1] for a, b in zip(kinds[::2], kinds[1::2], strict=True)), "each is evaluated when fitted"
+    finished = [name for name in states if name.startswith(KINDS)]
+    assert finished == [f"{kind}.{variant.id}" for variant in results.variants for kind in KINDS]
 
 
 def test_every_variant_is_timed_measured_and_told(first: tuple[Result, dict[str, str]], results: StudyResults):
@@ -87,16 +95,18 @@ def test_estimates_are_those_of_the_evaluator(results: StudyResults):
 
 
 def test_planted_effects_are_found(results: StudyResults):
-    task = next(task for task in results.tasks if task.name == "next_title")
-    differences = {(found.first, found.second): found for found in task.differences}
-    # Whoever has just seen a title wants its sequel, which popularity cannot know.
-    sequence = differences["markov.ids", "popularity.ids"]
-    assert sequence.value > 0
-    assert sequence.p_holm < 0.05
-    # Genres have their time of day, which only a model that is given the time can know.
-    time = next(rung for rung in task.rungs if (rung.family, rung.step) == ("transformer", "all"))
-    assert time.value > 0
-    assert time.p < 0.05
+    found = {(planted.effect, planted.model): planted for planted in results.planted_effects}
+    assert {model for (effect, model), planted in found.items() if effect == "sequence" and planted.found} == {
+        "markov.ids",
+        "transformer.ids",
+        "transformer.time",
+    }
+    assert {model for (effect, model), planted in found.items() if effect == "hour" and planted.found} == {
+        "transformer.time"
+    }
+    for planted in found.values():
+        if not planted.visible:
+            assert (planted.response.lower, planted.response.value, planted.response.upper) == (0.0, 0.0, 0.0)
 
 
 def test_the_second_call_only_renders_and_prints_json_alone(
@@ -105,7 +115,7 @@ def test_the_second_call_only_renders_and_prints_json_alone(
     again = invoke(workspace, "--json", "--output", str(tmp_path))
     assert again.exit_code == 0, again.output
     states = collections.Counter(execution_states(config_of(workspace)).values())
-    assert states == {"CACHED": len(DATA_COMPONENTS) + 2 * len(results.variants)}
+    assert states == {"CACHED": len(DATA_COMPONENTS) + len(KINDS) * len(results.variants)}
     document = json.loads(again.stdout)
     assert document == json.loads((tmp_path / "study.json").read_text(encoding="utf-8"))
     assert StudyResults.model_validate(document).tasks == results.tasks

@@ -13,6 +13,7 @@ from modules.models.registry import FAMILIES
 from pipeline.config import ConfigError
 from pipeline.config_checks import read_schema
 from pipeline.study.config import STUDY_DIRECTORY, load_study
+from pipeline.study.runner import describe_plan
 from pipeline.study.variants import Plan, plan_study
 
 SMALL: dict[str, Any] = {
@@ -78,6 +79,30 @@ def test_a_step_without_columns_is_left_out_and_told():
     assert not any(variant.step == "context" for variant in result.variants)
 
 
+def test_refits_come_last_with_the_first_seed_alone(tmp_path: Path):
+    path = write(tmp_path)
+    family = "study.families.two_tower"
+    variants = plan(path, f"{family}.refitted=[user]", f"{family}.fit_seconds=10").variants
+    assert [variant.id for variant in variants][-2:] == ["two_tower.user.2", "two_tower.user.refit.1"]
+    assert [variant.refit for variant in variants] == [False] * 5 + [True]
+    assert [variant.expected_seconds for variant in variants] == [None, 23.0, 23.0, 23.0, 23.0, 33.0]
+
+
+def test_the_plan_tells_what_it_takes(tmp_path: Path):
+    known = [f"study.families.{name}.fit_seconds=10" for name in ("popularity", "two_tower")]
+    assert describe_plan(plan(write(tmp_path))) == "5 fits"
+    told = describe_plan(plan(write(tmp_path), *known, "study.families.two_tower.refitted=[ids]"))
+    assert told == "6 fits, 1 of them refitted on train + validation: about 2 min if none is cached"
+
+
+def test_each_synthetic_world_has_a_folder_of_its_own(tmp_path: Path):
+    folders = {
+        load_study("quick", [f"workspace={tmp_path}", f"study.synthetic.users={users}"])[1].data.directory
+        for users in (50, 60)
+    }
+    assert len(folders) == 2
+
+
 def test_overrides_of_the_study_and_of_the_pipeline(tmp_path: Path):
     study, config = load_study(write(tmp_path), ["study.seeds=[9]", f"workspace={tmp_path}", "features.text_tokens=3"])
     assert study.seeds == (9,)
@@ -97,6 +122,10 @@ def test_overrides_of_the_study_and_of_the_pipeline(tmp_path: Path):
         (
             {"steps": [{**SMALL["steps"][0], "instead_of": "user"}]},
             r"steps\.0\.instead_of: received 'user'; expected one of \[\]",
+        ),
+        (
+            {"families": {"popularity": {"kind": "simple", "title": "P", "refitted": ["user"]}}},
+            r"families\.popularity\.refitted: received \['user'\]; expected some of \['ids'\]",
         ),
         ({"sedes": [1]}, r"sedes: no such field; received \[1\]"),
         ({"config": "nowhere"}, r"no configuration 'nowhere'"),

@@ -7,8 +7,25 @@ function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
 }
 
+// Beside long labels a narrow screen has no room for a chart: they are broken into lines.
+function broken(label) {
+  const lines = [""];
+  for (const word of label.split(" ")) {
+    const line = lines[lines.length - 1];
+    if (line && line.length + word.length >= 20) lines.push(word);
+    else lines[lines.length - 1] = line ? line + " " + word : word;
+  }
+  return lines.join("<br>");
+}
+
 function styled(figure) {
   const dressed = structuredClone(figure);
+  if (narrow.matches && dressed.layout.yaxis.type === "category") {
+    const { yaxis } = dressed.layout;
+    for (const trace of dressed.data) trace.y = trace.y.map(broken);
+    yaxis.categoryarray = yaxis.categoryarray.map(broken);
+    dressed.layout.height += 18 * yaxis.categoryarray.length;
+  }
   for (const trace of dressed.data) {
     const tint = colour(trace.meta === "simple" ? "simple" : "accent");
     trace.marker = { color: tint, size: 8, symbol: trace.meta === "combined" ? "circle-open" : "circle", line: { width: 2, color: tint } };
