@@ -121,9 +121,10 @@ def print_benchmark(benchmark: Benchmark, console: Console) -> None:
     console.print(table)
     console.print(
         f"Peak memory {cold.peak_mebibytes:,.0f} MiB; {cold.cpu_seconds:.0f} s on {os.cpu_count()} processors.\n"
-        f"All cached: {benchmark.cached.seconds:.1f} s, {benchmark.cached.seconds / cold.seconds:.2f} of the cold run.\n",
+        f"All cached: {benchmark.cached.seconds:.1f} s, {benchmark.cached.seconds / cold.seconds:.2f} of the cold run.",
         highlight=False,
     )
+    console.print()
     print_training(benchmark.training, console)
 
 
