@@ -10,6 +10,8 @@ OTHER_LINE_RUNNER ?=
 OTHER_VENV ?= .venv-other
 
 ENVIRONMENT = $(PYTHON) -I pipeline/environment.py
+# Two processes, each with whole files, whose tests share what is slow to make.
+IN_PARALLEL = -n 2 --dist loadfile
 FAST = not slow and not real_data and (not end_to_end or small_run)
 
 .DEFAULT_GOAL := help
@@ -25,11 +27,11 @@ run: setup  ## get MovieLens-100K and run the pipeline, e.g. ARGS="--set model.f
 	$(VENV)/bin/marquee data movielens-100k
 	$(VENV)/bin/marquee run $(ARGS)
 
-bench: setup  ## measure a cold and a cached run on MovieLens-100K
+bench: setup  ## measure a cold and a cached run on MovieLens-100K, and how fast the transformer trains
 	$(VENV)/bin/marquee bench $(ARGS)
 
 test: lint  ## check the code and run every test, e.g. ARGS="-k metrics"
-	$(VENV)/bin/python -m pytest $(ARGS)
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
 lint: setup  ## check style, format and types
 	$(VENV)/bin/ruff check
@@ -37,7 +39,7 @@ lint: setup  ## check style, format and types
 	$(VENV)/bin/mypy
 
 test-fast: setup  ## run the fast tests and one small end-to-end run
-	$(VENV)/bin/python -m pytest -m "$(FAST)" $(ARGS)
+	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m "$(FAST)" $(ARGS)
 
 test-other-line: setup  ## the same on the other TFX line, here or through OTHER_LINE_RUNNER
 	@line=$$($(ENVIRONMENT) other-line --venv $(VENV)) || exit; \

@@ -10,6 +10,7 @@ REQUIREMENTS = [
     "dill>=0.3.1",  # tfx-bsl imports it without declaring it
     "grpcio>=1.48,<2",
     "jinja2>=3.1,<4",
+    "keras-tuner>=1.4,<2",
     "ml-metadata>=1.16,<1.22",
     "ml-dtypes>=0.3",
     "numpy>=1.26,<3",
@@ -20,6 +21,7 @@ REQUIREMENTS = [
     "pydantic>=2.7,<3",
     "pyyaml>=6,<7",
     "rich>=13",
+    "scikit-learn>=1.3",  # the Bayesian search of KerasTuner imports it without declaring it
     "setuptools<81",  # tensorflow-hub 0.15 imports pkg_resources, which setuptools 81 and later deprecate or lack
     "tensorflow>=2.16,<2.22",
     "tensorflow-data-validation>=1.16,<1.22",
@@ -41,7 +43,9 @@ EXTRAS = {
         "mypy>=1.10",
         "pytest>=8",
         "pytest-timeout>=2.3",
+        "pytest-xdist>=3.6",
         "ruff>=0.6",
+        "scipy>=1.11",
         "types-protobuf",
         "types-PyYAML",
     ],

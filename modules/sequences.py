@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from modules.derived_names import USER_KEY
 from modules.features import ITEM_ID, TIMESTAMP
-from modules.training_data import TrainingData
+from modules.training_data import TrainingData, without_autotune
 
 EVENT_ITEM_IDS = "event_item_ids"
 EVENT_FEEDBACK = "event_feedback"
@@ -190,7 +190,7 @@ def sequence_batches(
     }
     for name in sequences.query_features:
         signature[name] = tf.TensorSpec([None, *example[name].shape[1:]], example[name].dtype)
-    return tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(4)
+    return without_autotune(tf.data.Dataset.from_generator(generate, output_signature=signature).prefetch(4))
 
 
 def make_batch(sequences: UserSequences, chunks: Sequence[Chunk], window: int) -> dict[str, np.ndarray]:

@@ -69,6 +69,18 @@ class TrainingData:
             dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=shuffle_seed, reshuffle_each_iteration=True)
         dataset = dataset.batch(batch_size, drop_remainder=shuffle_seed is not None)
         spec = {name: self.feature_spec[name] for name in (self.feature_spec if columns is None else columns)}
-        return dataset.map(
+        parsed = dataset.map(
             lambda serialized: tf.io.parse_example(serialized, spec), num_parallel_calls=2, deterministic=True
-        ).prefetch(4)
+        )
+        return without_autotune(parsed.prefetch(4))
+
+
+def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Returns a data set whose passes end at once.
+
+    With autotuning, which has nothing to tune here, the end of every pass waits for a thread that wakes up every few
+    seconds only.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)

@@ -123,7 +123,7 @@ def status(
 
 @app.command(epilog="Example: marquee bench --config movielens-100k")
 def bench(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> None:  # noqa: B006
-    """Measure a cold and a cached run: seconds by component, Beam, training and imports, and peak memory."""
+    """Measure a cold and a cached run, by component, and how fast the transformer trains."""
     from pipeline.benchmark import BenchmarkError, print_benchmark, run_benchmark
 
     settings = load_config_or_fail(config, overrides)

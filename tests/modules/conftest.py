@@ -13,6 +13,8 @@ from tests.modules.served_model import ServedModel
 from tests.modules.small_world import SmallWorld, make_small_world
 
 SMALL = {"dimension": 8, "hidden_units": 16}
+QUICK_FAMILIES = ("ease", "popularity", "ranker", "transformer", "two_tower")
+"""One of each kind; the contract of the others is left out where only the fast tests run."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "autoencoder": {"dimension": 4, "hidden_units": 8, "max_epochs": 2, "batch_size": 64, "variational": True},
@@ -58,6 +60,11 @@ def serve(world: SmallWorld) -> Callable[[str], ServedModel]:
     return train_and_load
 
 
-@pytest.fixture(scope="session", params=sorted(FAMILIES))
+@pytest.fixture(
+    scope="session",
+    params=[
+        pytest.param(family, marks=() if family in QUICK_FAMILIES else pytest.mark.slow) for family in sorted(FAMILIES)
+    ],
+)
 def served(request: pytest.FixtureRequest, serve: Callable[[str], ServedModel]) -> ServedModel:
     return serve(request.param)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from modules.models.registry import FAMILIES, create_recommender
 from modules.slices import popularity_boundaries
-from tests.modules.conftest import SETTINGS
+from tests.modules.conftest import QUICK_FAMILIES, SETTINGS
 from tests.modules.small_world import NEW_TITLES, TOP_K, query_of, serialize
 
 NOW = 1_709_000_000
@@ -355,12 +355,19 @@ print(json.dumps(answers))
 """
 
 
-def test_models_answer_in_a_process_that_has_tensorflow_and_nothing_of_the_project(serve, rows, tmp_path):
+@pytest.mark.parametrize(
+    "families",
+    [
+        pytest.param(QUICK_FAMILIES, id="quick"),
+        pytest.param(sorted({*FAMILIES} - {*QUICK_FAMILIES}), id="others", marks=pytest.mark.slow),
+    ],
+)
+def test_models_answer_in_a_process_that_has_tensorflow_and_nothing_of_the_project(serve, rows, tmp_path, families):
     records = tmp_path / "examples"
     with tf.io.TFRecordWriter(str(records)) as writer:
         for row in rows:
             writer.write(serialize(row))
-    models = {str(serve(family).directory / "model"): serve(family) for family in sorted(FAMILIES)}
+    models = {str(serve(family).directory / "model"): serve(family) for family in families}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "TF_"))}
     command = [sys.executable, "-I", "-c", SERVE_ALONE, str(records), *models]
     finished = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

@@ -99,7 +99,7 @@ def test_candidates_score_as_in_the_catalogue_and_feedback_is_in_range(world, fi
 def test_likes_are_calibrated_and_kept_by_a_refit(world, context):
     recommender = create_recommender("ranker", {**SETTINGS, "objective": "like"})
     scorer, report = recommender.fit(world.data, world.catalogue, context)
-    assert set(report.epochs[0].metrics) == {"loss", "validation_like loss"}
+    assert set(report.epochs[0].metrics) == {"loss", "validation_like_loss"}
     validation = world.transformed["eval"]
     rows = world.catalogue.row_of_vocabulary_id(context.inputs.item_vocabulary_size)[validation["item_id"].numpy()]
     known = rows >= 0

@@ -32,9 +32,9 @@ DATA_COMPONENTS = {
 
 
 SMALLER = [
-    "study.synthetic={users: 200, items: 80, interactions: 6000, seed: 7}",
+    "study.synthetic={users: 240, items: 80, interactions: 8000, seed: 7}",
     "study.families.transformer={kind: deep, title: Transformer, steps: [ids, time], "
-    "settings: {batch_size: 128, weight_average: 0.9, max_epochs: 8, dimension: 32}}",
+    "settings: {batch_size: 128, learning_rate: 0.008, weight_average: 0.9, max_epochs: 12, dimension: 32}}",
 ]
 
 
