@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -105,7 +106,7 @@ def test_estimates_are_means_over_seeds_and_users_who_can_show_the_effect():
     config = load_config("synthetic")
     plan = plan_study(study, config, ColumnTable.from_schema(read_schema(config)))
     users = [f"u{number}" for number in range(60)]
-    blind = {"users": users, "sequence": [0.0] * 59 + [None], "hour": [0.0] * 60}
+    blind: dict[str, Sequence[Any]] = {"users": users, "sequence": [0.0] * 59 + [None], "hour": [0.0] * 60}
     responses = {
         "popularity.ids.1": blind,
         "gru.ids.1": {**blind, "sequence": [1.0] * 59 + [None]},
