@@ -1,5 +1,6 @@
 """Whether a configuration fits its schema."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,7 @@ def test_everything_that_exists_may_be_sliced_by():
 
 
 @pytest.mark.parametrize(
-    ("override", "message"),
+    ("overrides", "message"),
     [
         (
             "evaluation.bands={gender: [1]}",
@@ -43,15 +44,15 @@ def test_everything_that_exists_may_be_sliced_by():
             "evaluation.thresholds.0.slice: received 'device'; expected one of ['age', 'age_band', ",
         ),
         (
-            "data.feedback=null",
+            "data.like_threshold=null data.feedback=null",
             "data.feedback: received None, of which the history is None; "
             "expected the history that the schema describes, 'history_rating'",
         ),
     ],
 )
-def test_what_the_schema_does_not_have_is_refused(override: str, message: str):
+def test_what_the_schema_does_not_have_is_refused(overrides: str, message: str):
     with pytest.raises(ConfigError) as error:
-        check_against_schema(load_config("movielens-100k", [override]))
+        check_against_schema(load_config("movielens-100k", re.split(r" (?=data\.)", overrides)))
 
     assert str(error.value).startswith(message)
 

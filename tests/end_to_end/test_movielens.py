@@ -30,7 +30,9 @@ def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.fixture(scope="module")
 def popularity(overrides: list[str]) -> Run:
-    return run(load_config("movielens-100k", [*overrides, "model.family=popularity", "model.settings={}"]))
+    return run(
+        load_config("movielens-100k", [*overrides, "model.family=popularity", "model.settings={window_days: null}"])
+    )
 
 
 def test_popularity_scores_what_an_independent_implementation_does(popularity: Run):
