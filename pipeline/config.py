@@ -54,7 +54,7 @@ class ModelConfig(Section):
     """Which recommender to train."""
 
     family: str = "two_tower"
-    """Name in `modules.models.registry`: `popularity` or `two_tower`."""
+    """Name in `modules.models.registry`, e.g. `ease` or `transformer`."""
     settings: dict[str, Any] = Field(default={})
     """Fields of that family's own config; checked against it before a run starts."""
     seed: int = 17

@@ -12,6 +12,8 @@ from modules.models.registry import create_recommender
 from modules.models.validation import Validator
 from tests.modules.small_world import GROUPS, query_of
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"dimension": 8, "hidden_units": 16, "batch_size": 128, "max_epochs": 5, "learning_rate": 0.01}
 
 

@@ -11,6 +11,8 @@ from modules.models.cascade import CascadeScorer, fit_blend
 from modules.models.registry import create_recommender
 from tests.modules.small_world import query_of
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "candidates": 7,
     "retrieval": {"family": "item_knn", "settings": {"neighbours": 10}},

@@ -12,6 +12,8 @@ from modules.models.hybrid import HybridScorer
 from modules.models.registry import create_recommender
 from modules.models.validation import Validator
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {"members": [{"family": "popularity"}, {"family": "markov"}, {"family": "ease"}], "candidates": 30}
 
 

@@ -156,6 +156,7 @@ def test_learns_what_popularity_cannot_know(world, family):
     assert validator.ndcg() == pytest.approx(best.metrics["validation_ndcg@10"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["transformer", "gru"])
 @pytest.mark.parametrize("groups", [(), GROUPS[:1], GROUPS[:-1]])
 def test_works_with_any_feature_groups(world, family, groups):

@@ -20,19 +20,19 @@ from pipeline.training_benchmark import (
     print_training,
     read_inputs,
 )
-from tests.modules.small_world import LIKE_THRESHOLD, make_small_world
+from tests.modules.small_world import LIKE_THRESHOLD
 
 SETTINGS = {"dimension": 16, "hidden_units": 32, "batch_size": 128, "chunk_length": 16, "learning_rate": 0.01}
 
 
 @pytest.fixture(scope="module")
-def benchmark(tmp_path_factory):
-    world = make_small_world(tmp_path_factory.mktemp("small_world"))
+def benchmark(world):
     features = world.fit_context().inputs
     inputs = TrainingInputs(world.columns, world.transform, world.data, world.catalogue, features, LIKE_THRESHOLD)
     return measure_training(inputs, SETTINGS, seed=3, rounds=3)
 
 
+@pytest.mark.slow
 def test_both_learn_the_same_positions_with_networks_of_one_size(benchmark):
     assert benchmark.marquee.positions == benchmark.plain.positions > 1500
     assert benchmark.plain.parameters == pytest.approx(benchmark.marquee.parameters, rel=0.05)
@@ -43,6 +43,7 @@ def test_both_learn_the_same_positions_with_networks_of_one_size(benchmark):
         assert contestant.losses[-1] < contestant.losses[0] - 0.1
 
 
+@pytest.mark.slow
 def test_figures_survive_json(benchmark):
     assert TrainingBenchmark.from_json(benchmark.to_json()) == benchmark
 
