@@ -34,7 +34,11 @@ SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 _NAME_WIDTH = 24
 _LOCK_TRIES = 5
 _LOCK_PAUSE_SECONDS = 0.1
-_COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
+COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
+"""What the runner says of a component."""
+
+Build = Callable[[PipelineConfig], Any]
+"""From a configuration that says where Beam's workers get this package from to the TFX pipeline to run."""
 
 
 class PipelineFailedError(RuntimeError):
@@ -53,46 +57,66 @@ class WorkspaceBusyError(RuntimeError):
     """Another run is using the workspace."""
 
 
-def run_locally(config: PipelineConfig, console: Console, build: Callable[[PipelineConfig], Any] | None = None) -> None:
+def run_locally(config: PipelineConfig, console: Console, build: Build | None = None) -> None:
     """Runs the pipeline, telling of each component as it ends.
 
     Args:
       config: what to run.
       console: where progress goes.
-      build: returns the pipeline to run, recorded in ML Metadata at the configuration's `metadata_path`; by default
-        that of `create_pipeline`.
+      build: see `run_pipeline`; by default it builds that of `create_pipeline`.
 
     Raises:
       PipelineFailedError: if a component failed; nothing after it was started.
       WorkspaceBusyError: if another run is using the workspace.
     """
     with exclusive(Path(config.workspace)):
-        started = time.monotonic()
-        with console.status("Loading TensorFlow and TFX …"):
-            from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-
-            from pipeline.pipeline import create_pipeline
-
-            prepared = with_worker_code(config)
-            pipeline = build(prepared) if build else create_pipeline(prepared, metadata_path=config.metadata_path)
-        console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
-        earlier_runs = run_ids(config)
-        with progress(config, console, component_ids(pipeline)) as handler:
-            # Only what another run, or somebody by hand, has undone: a push that stands is found in the cache.
-            retire_undone_pushes(config.metadata_path)
-            try:
-                LocalDagRunner().run(pipeline)
-            except Exception as error:
-                logging.getLogger(PROJECT_LOGGER).exception("The pipeline failed.")
-                handler.fail()
-                reason = plain_message(error)
-                run_id = next(iter(run_ids(config)[len(earlier_runs) :]), None)
-                if run_id is not None:
-                    note_failure(config, run_id, reason)
-                raise PipelineFailedError(reason, run_id) from error
+        run_pipeline(config, console, build or _build)
 
 
-def note_failure(config: PipelineConfig, run_id: str, reason: str) -> None:
+def run_pipeline(
+    config: PipelineConfig, console: Console, build: Build, listeners: Sequence[logging.Handler] = ()
+) -> None:
+    """Runs a pipeline in a workspace whose lock is held; see `exclusive`.
+
+    Args:
+      config: what to run.
+      console: where progress goes.
+      build: returns the pipeline to run, recorded in ML Metadata at the configuration's `metadata_path`.
+      listeners: what else is told the runner's messages, after the terminal.
+
+    Raises:
+      PipelineFailedError: if a component failed; nothing after it was started.
+    """
+    started = time.monotonic()
+    with console.status("Loading TensorFlow and TFX …"):
+        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+
+        pipeline = build(_with_worker_code(config))
+    console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
+    earlier_runs = _run_ids(config)
+    components = [component.id for component in pipeline.components]
+    with _progress(config, console, components, listeners) as handler:
+        # Only what another run, or somebody by hand, has undone: a push that stands is found in the cache.
+        retire_undone_pushes(config.metadata_path)
+        try:
+            LocalDagRunner().run(pipeline)
+        except Exception as error:
+            logging.getLogger(PROJECT_LOGGER).exception("The pipeline failed.")
+            handler.fail()
+            reason = plain_message(error)
+            run_id = next(iter(_run_ids(config)[len(earlier_runs) :]), None)
+            if run_id is not None:
+                _note_failure(config, run_id, reason)
+            raise PipelineFailedError(reason, run_id) from error
+
+
+def _build(config: PipelineConfig) -> Any:
+    from pipeline.pipeline import create_pipeline
+
+    return create_pipeline(config, metadata_path=config.metadata_path)
+
+
+def _note_failure(config: PipelineConfig, run_id: str, reason: str) -> None:
     """Records in ML Metadata why a run failed; where that fails too, in the log."""
     try:
         record_failure(config.metadata_path, run_id, reason)
@@ -100,7 +124,7 @@ def note_failure(config: PipelineConfig, run_id: str, reason: str) -> None:
         logging.getLogger(PROJECT_LOGGER).exception("The failure could not be noted in ML Metadata.")
 
 
-def run_ids(config: PipelineConfig) -> list[str]:
+def _run_ids(config: PipelineConfig) -> list[str]:
     """Returns the workspace's runs, the latest last; none where nothing has run."""
     try:
         return RunStore(config.metadata_path).run_ids()
@@ -108,12 +132,7 @@ def run_ids(config: PipelineConfig) -> list[str]:
         return []
 
 
-def component_ids(pipeline: Any) -> list[str]:
-    """Returns the ids of a TFX pipeline's components."""
-    return [component.id for component in pipeline.components]
-
-
-def with_worker_code(config: PipelineConfig) -> PipelineConfig:
+def _with_worker_code(config: PipelineConfig) -> PipelineConfig:
     """Tells Beam where its workers get this package from, unless the configuration does.
 
     Workers in other processes install it by its set-up file. Workers inside this process have it already; the image
@@ -157,7 +176,7 @@ def exclusive(workspace: Path) -> Iterator[None]:
         yield
 
 
-class ProgressHandler(logging.Handler):
+class _ProgressHandler(logging.Handler):
     """Turns the runner's log messages into lines on the terminal.
 
     Args:
@@ -187,7 +206,7 @@ class ProgressHandler(logging.Handler):
             if record.levelno >= logging.INFO and record.exc_info is None:
                 self._console.print(f"      [dim]{escape(record.getMessage())}[/dim]", highlight=False)
             return
-        match = _COMPONENT_MESSAGE.match(record.getMessage())
+        match = COMPONENT_MESSAGE.match(record.getMessage())
         if match is None:
             return
         if match["what"] == "running":
@@ -222,24 +241,28 @@ class ProgressHandler(logging.Handler):
 
 
 @contextlib.contextmanager
-def progress(config: PipelineConfig, console: Console, components: Sequence[str]) -> Iterator[ProgressHandler]:
+def _progress(
+    config: PipelineConfig, console: Console, components: Sequence[str], listeners: Sequence[logging.Handler]
+) -> Iterator[_ProgressHandler]:
     """Tells of each component as it ends, while the block runs.
 
     Args:
       config: what runs, in which workspace.
       console: where the lines go.
       components: ids of the components, which the lines are laid out for.
+      listeners: what else is told the runner's messages.
     """
     from absl import logging as absl_logging
 
     absl_logging.set_verbosity(absl_logging.INFO)
-    handler = ProgressHandler(config, console, components)
-    loggers = [logging.getLogger("absl"), logging.getLogger(PROJECT_LOGGER)]
-    for logger in loggers:
-        logger.addHandler(handler)
+    handler = _ProgressHandler(config, console, components)
+    runner, project = logging.getLogger("absl"), logging.getLogger(PROJECT_LOGGER)
+    added = [(runner, handler), (project, handler), *((runner, listener) for listener in listeners)]
+    for logger, listener in added:
+        logger.addHandler(listener)
     try:
         yield handler
     finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
+        for logger, listener in added:
+            logger.removeHandler(listener)
         handler.stop()

@@ -112,7 +112,7 @@ def create_pipeline(
         server_validator,
         pusher,
     ]
-    return _assemble(config, components, metadata_path)
+    return assemble(config, components, metadata_path)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,7 +277,7 @@ def create_tuning_pipeline(
         ).with_id(tuner_id(family))
         for family in families
     ]
-    return _assemble(config, [*data.components, *tuners], metadata_path)
+    return assemble(config, [*data.components, *tuners], metadata_path)
 
 
 def check_model(config: PipelineConfig) -> None:
@@ -316,7 +316,8 @@ def _inputs_config(config: PipelineConfig) -> dict[str, Any]:
     }
 
 
-def _assemble(config: PipelineConfig, components: Sequence[BaseComponent], metadata_path: str | None) -> Pipeline:
+def assemble(config: PipelineConfig, components: Sequence[BaseComponent], metadata_path: str | None) -> Pipeline:
+    """Returns the TFX pipeline of these components; see `create_pipeline`."""
     return Pipeline(
         pipeline_name=config.name,
         pipeline_root=config.artifact_root,

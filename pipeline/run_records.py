@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
+from pipeline.metadata import open_metadata
 from pipeline.runs import FAILURE_PROPERTY, PushReport, latest_version, read_push
 
 
@@ -18,7 +18,7 @@ def record_failure(metadata_path: str, run_id: str, reason: str) -> None:
       run_id: the run.
       reason: in plain words.
     """
-    store = _open(metadata_path)
+    store = open_metadata(metadata_path, writable=True)
     context = store.get_context_by_type_and_name("pipeline_run", run_id)
     context.custom_properties[FAILURE_PROPERTY].string_value = reason
     store.put_contexts([context])
@@ -38,7 +38,7 @@ def retire_undone_pushes(metadata_path: str) -> list[PushReport]:
     """
     if not Path(metadata_path).is_file():
         return []
-    store = _open(metadata_path)
+    store = open_metadata(metadata_path, writable=True)
     undone = []
     for artifact in store.get_artifacts_by_type("PushedModel"):
         push = read_push(artifact)
@@ -49,10 +49,3 @@ def retire_undone_pushes(metadata_path: str) -> list[PushReport]:
             store.put_artifacts([artifact])
             undone.append(push)
     return undone
-
-
-def _open(metadata_path: str) -> ml_metadata.MetadataStore:
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = metadata_path
-    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READWRITE
-    return ml_metadata.MetadataStore(config)

@@ -11,11 +11,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 from pydantic import BaseModel
 
 from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
+from pipeline.metadata import open_metadata
 from pipeline.search_results import is_tuner
 
 OVERALL = "overall"
@@ -111,11 +111,8 @@ class RunStore:
     def __init__(self, metadata_path: str):
         if not Path(metadata_path).is_file():
             raise NoRunError(f"no run yet: there is no metadata at {metadata_path}; `marquee run` makes one")
-        config = metadata_store_pb2.ConnectionConfig()
-        config.sqlite.filename_uri = metadata_path
-        config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
         try:
-            self._store = ml_metadata.MetadataStore(config)
+            self._store = open_metadata(metadata_path)
         except RuntimeError as error:  # The run that made it has written nothing yet, or it is another kind of file.
             raise NoRunError(f"no run yet: {metadata_path} holds no metadata") from error
         self._lock_path = Path(metadata_path).parent / LOCK_FILE

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.atomic_files import write_text_atomically
 from pipeline.options import ConfigOption, SetOption, fail, load_config_or_fail
 
 schema_app = typer.Typer(no_args_is_help=True, help="Propose the schema of a new data set.")
@@ -58,7 +57,7 @@ def infer(
     try:
         tables = profile_tables(settings.data, max_rows)
         guesses = propose_schema(settings.data, tables)
-        _write_atomically(output, render_proposal(settings.name, guesses, tables))
+        write_text_atomically(output, render_proposal(settings.name, guesses, tables))
     except (DataQualityError, SchemaError, OSError) as error:
         raise fail(str(error)) from error
 
@@ -84,11 +83,3 @@ def infer(
         if profile.malformed:
             console.print(f"{profile.malformed:,} of {profile.rows:,} rows of {name} are malformed and did not count.")
     console.print(f"Wrote {output}. Review it, then set schema_file to it.", markup=False, soft_wrap=True)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
-        aside = Path(folder) / path.name
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)

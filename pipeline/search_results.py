@@ -9,6 +9,7 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
 from modules.trials import TRIALS_FILE, Search
+from pipeline.metadata import open_metadata
 
 _TUNER = "Tuner"
 
@@ -33,10 +34,7 @@ def latest_search(metadata_path: str, pipeline_name: str, family: str) -> Search
     """
     if not Path(metadata_path).is_file():
         return None
-    config = metadata_store_pb2.ConnectionConfig()
-    config.sqlite.filename_uri = metadata_path
-    config.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-    store = ml_metadata.MetadataStore(config)
+    store = open_metadata(metadata_path)
     node = store.get_context_by_type_and_name("node", f"{pipeline_name}.{tuner_id(family)}")
     artifacts = [] if node is None else store.get_artifacts_by_context(node.id)
     results = {artifact.id: artifact for artifact in artifacts if artifact.type == "TunerResults"}

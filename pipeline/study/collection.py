@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
 from modules.artifact_files import PLANTED_RESPONSES, TRAINING_REPORT
@@ -16,6 +15,7 @@ from modules.metrics.user_sums import UserSums
 from modules.tasks import TASKS
 from pipeline.config import PipelineConfig
 from pipeline.evaluation_results import EvaluationError, read_user_sums
+from pipeline.metadata import open_metadata
 from pipeline.runs import RunStore
 from pipeline.study.config import StudyConfig
 from pipeline.study.results import StudyResults, VariantResult
@@ -49,10 +49,7 @@ def collect_results(study: StudyConfig, config: PipelineConfig, plan: Plan) -> S
 
 
 def _outputs_by_node(metadata_path: str, run_id: str) -> dict[str, list[metadata_store_pb2.Artifact]]:
-    connection = metadata_store_pb2.ConnectionConfig()
-    connection.sqlite.filename_uri = metadata_path
-    connection.sqlite.connection_mode = metadata_store_pb2.SqliteMetadataSourceConfig.READONLY
-    store = ml_metadata.MetadataStore(connection)
+    store = open_metadata(metadata_path)
     run = store.get_context_by_type_and_name("pipeline_run", run_id)
     outputs: dict[str, list[metadata_store_pb2.Artifact]] = {}
     for execution in store.get_executions_by_context(run.id):

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 
 from pipeline.components.recommender_evaluator import RecommenderEvaluator
@@ -15,7 +14,7 @@ from pipeline.components.recommender_trainer import RecommenderTrainer
 from pipeline.config import ModelConfig, PipelineConfig
 from pipeline.config_checks import check_against_schema
 from pipeline.evaluation import build_eval_config
-from pipeline.pipeline import PreparedData, check_model, create_trainer, prepare_data
+from pipeline.pipeline import PreparedData, assemble, check_model, create_trainer, prepare_data
 from pipeline.study.planted_component import PlantedEffects
 from pipeline.study.variants import Variant
 
@@ -65,14 +64,7 @@ def create_study_pipeline(
         probes = _probes(variant, trainer, data, world)
         evaluator.add_upstream_nodes(probes)  # A variant is done when it is evaluated.
         components += [trainer, *probes, evaluator]
-    return Pipeline(
-        pipeline_name=config.name,
-        pipeline_root=config.artifact_root,
-        components=components,
-        enable_cache=True,
-        metadata_connection_config=sqlite_metadata_connection_config(metadata_path),
-        beam_pipeline_args=list(config.beam_args),
-    )
+    return assemble(config, components, metadata_path)
 
 
 def _probes(

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
+from pipeline.local import COMPONENT_MESSAGE
 from pipeline.study.variants import Variant
 
-_COMPONENT_MESSAGE = re.compile(r"^Component (?P<name>\S+) is (?P<what>running|finished)\.$")
 _CACHED_SECONDS = 2.0
 """No fit and evaluation end so soon; what is found in the cache does."""
 
@@ -37,7 +36,7 @@ class StudyProgress(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Reads the runner's messages on components that start and end."""
-        match = _COMPONENT_MESSAGE.match(record.getMessage())
+        match = COMPONENT_MESSAGE.match(record.getMessage())
         if match is None:
             return
         name = match["name"]

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import os
-import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from modules.features import ColumnTable
 from pipeline import local
+from pipeline.atomic_files import write_text_atomically
 from pipeline.config import PipelineConfig
 from pipeline.config_checks import read_schema
 from pipeline.datasets.folder import write_tables
@@ -22,7 +18,9 @@ from pipeline.study.config import StudyConfig, data_directory
 from pipeline.study.progress import StudyProgress, describe_duration
 from pipeline.study.results import StudyResults
 from pipeline.study.variants import Plan, plan_study
-from pipeline.terminal import PROJECT_LOGGER
+
+if TYPE_CHECKING:
+    from tfx.orchestration.pipeline import Pipeline
 
 RESULTS_FILE = "study.json"
 PAGE_FILE = "study.html"
@@ -78,47 +76,20 @@ def write_results(results: StudyResults, directory: Path) -> tuple[Path, Path]:
     """
     from pipeline.study.page import render_page
 
-    directory.mkdir(parents=True, exist_ok=True)
     files = directory / RESULTS_FILE, directory / PAGE_FILE
     for path, text in zip(files, (results.model_dump_json(indent=2) + "\n", render_page(results)), strict=True):
-        _replace(path, text)
+        write_text_atomically(path, text)
     return files
 
 
-def _replace(path: Path, text: str) -> None:
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}-", delete=False
-    ) as file:
-        file.write(text)
-    os.chmod(file.name, 0o644)
-    os.replace(file.name, path)
-
-
 def _run_pipeline(study: StudyConfig, config: PipelineConfig, plan: Plan, console: Console) -> None:
-    started = time.monotonic()
-    with console.status("Loading TensorFlow and TFX …"):
-        from tfx.orchestration.local.local_dag_runner import LocalDagRunner
-
+    def build(prepared: PipelineConfig) -> Pipeline:
         from pipeline.study.pipeline import create_study_pipeline
 
-        runnable = local.with_worker_code(config)
-        pipeline = create_study_pipeline(
-            runnable, plan.variants, study.slices, config.metadata_path, _world(study, config)
-        )
-    console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
-    earlier_runs = local.run_ids(config)
-    components = local.component_ids(pipeline)
-    with local.progress(config, console, components) as progress, _telling(StudyProgress(plan.variants, console)):
-        try:
-            LocalDagRunner().run(pipeline)
-        except Exception as error:
-            logging.getLogger(PROJECT_LOGGER).exception("The study failed.")
-            progress.fail()
-            reason = local.plain_message(error)
-            run_id = next(iter(local.run_ids(config)[len(earlier_runs) :]), None)
-            if run_id is not None:
-                local.note_failure(config, run_id, reason)
-            raise local.PipelineFailedError(reason, run_id) from error
+        world = _world(study, config)
+        return create_study_pipeline(prepared, plan.variants, study.slices, prepared.metadata_path, world)
+
+    local.run_pipeline(config, console, build, [StudyProgress(plan.variants, console)])
 
 
 def _world(study: StudyConfig, config: PipelineConfig) -> dict[str, int] | None:
@@ -126,13 +97,3 @@ def _world(study: StudyConfig, config: PipelineConfig) -> dict[str, int] | None:
     if study.synthetic is None or Path(config.data.directory) != data_directory(config.workspace, study.synthetic):
         return None
     return study.synthetic.model_dump()
-
-
-@contextlib.contextmanager
-def _telling(handler: logging.Handler) -> Iterator[None]:
-    logger = logging.getLogger("absl")
-    logger.addHandler(handler)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
