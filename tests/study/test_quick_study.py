@@ -13,22 +13,12 @@ from pipeline.cli import app
 from pipeline.config import PipelineConfig
 from pipeline.study.config import load_study
 from pipeline.study.results import StudyResults
-from tests.end_to_end.small_pipeline import execution_states
+from tests.end_to_end.small_pipeline import COMPONENTS, execution_states
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
 KINDS = ("Trainer", "PlantedEffects", "Evaluator")
-DATA_COMPONENTS = {
-    "InteractionExampleGen",
-    "CatalogueExampleGen",
-    "InteractionStatistics",
-    "CatalogueStatistics",
-    "CuratedSchema",
-    "InteractionValidator",
-    "CatalogueValidator",
-    "AnomalyGate",
-    "Transform",
-}
+DATA_COMPONENTS = {*COMPONENTS[: COMPONENTS.index("RecommenderTrainer")]}
 
 
 SMALLER = [
