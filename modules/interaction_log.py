@@ -14,8 +14,6 @@ from modules.training_data import TrainingData
 USERS_PER_BLOCK = 64
 """Size of the blocks that counts are made of where nothing asks for another."""
 
-_BATCH_SIZE = 8192
-
 
 @dataclasses.dataclass(frozen=True)
 class InteractionLog:
@@ -71,12 +69,7 @@ def read_interaction_log(data: TrainingData, splits: Sequence[str]) -> Interacti
       data: the transformed splits.
       splits: their names.
     """
-    nothing = np.empty(0, np.int64)
-    columns: dict[str, list[np.ndarray]] = {name: [nothing] for name in (USER_KEY, ITEM_ID, TIMESTAMP)}
-    for split in splits:
-        for batch in data.batches(split, _BATCH_SIZE, columns=tuple(columns)):
-            for name, values in columns.items():
-                values.append(batch[name].numpy())
-    users, items, times = (np.concatenate(values) for values in columns.values())
+    parts = [data.read(split, (USER_KEY, ITEM_ID, TIMESTAMP)) for split in splits]
+    users, items, times = (np.concatenate([part[name] for part in parts]) for name in (USER_KEY, ITEM_ID, TIMESTAMP))
     order = np.lexsort((items, times, users))
     return InteractionLog(users[order], items[order], times[order])

@@ -37,6 +37,24 @@ def row_values(values: tf.Tensor, rows: tf.Tensor, default: bool | float) -> tf.
     return tf.where(rows >= 0, picked, tf.constant(default, values.dtype))
 
 
+def seen_rows_mask(ids: tf.RaggedTensor, rows_by_id: tf.Tensor, num_items: int) -> tf.Tensor:
+    """Marks the catalogue rows of vocabulary ids: bool `[batch, num_items]`.
+
+    Args:
+      ids: vocabulary ids per query, int64 `[batch, (any)]`; those without a row of their own are ignored.
+      rows_by_id: row of each vocabulary id, int64 `[vocabulary_size]`; -1 where no single row has it.
+      num_items: size of the catalogue.
+    """
+    return rows_mask(ids.with_values(tf.gather(rows_by_id, ids.values)), num_items)
+
+
+def ids_mask(ids: tf.SparseTensor, vocabulary_size: int | tf.Tensor) -> tf.Tensor:
+    """Marks vocabulary ids: bool `[batch, vocabulary_size]`, for int64 sparse `[batch, any]`."""
+    indices = tf.stack([ids.indices[:, 0], ids.values], axis=1)
+    shape = tf.stack([ids.dense_shape[0], tf.cast(vocabulary_size, tf.int64)])
+    return tf.scatter_nd(indices, tf.ones_like(ids.values, tf.int32), shape) > 0
+
+
 def mean_rank(scores: tf.Tensor, excluded: tf.Tensor, target_rows: tf.Tensor) -> tf.Tensor:
     """Ranks the target among the candidates; equal scores share the mean of the ranks they span.
 

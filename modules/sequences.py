@@ -36,7 +36,6 @@ QUERY_ROWS = "query_rows"
 QUERY_INSTANTS = "query_instants"
 QUERY_POSITIONS = "query_positions"
 
-_READ_BATCH_SIZE = 8192
 _BUCKET_ROWS = 16
 
 
@@ -120,11 +119,7 @@ def read_sequences(
       feedback: transformed feature that holds an interaction's own feedback bucket, or None.
     """
     names = dict.fromkeys([USER_KEY, ITEM_ID, TIMESTAMP, *query_features, *([feedback] if feedback else [])])
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    for batch in data.batches(split, _READ_BATCH_SIZE, columns=tuple(names)):
-        for name, values in columns.items():
-            values.append(batch[name].numpy())
-    merged = {name: np.concatenate(values) for name, values in columns.items()}
+    merged = data.read(split, tuple(names))
     order = np.lexsort((merged[ITEM_ID], merged[TIMESTAMP], merged[USER_KEY]))
     users, times = merged[USER_KEY][order], merged[TIMESTAMP][order]
     new_user = np.diff(users, prepend=users[:1] - 1) != 0

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -13,6 +14,7 @@ TRAIN = "train"
 VALIDATION = "eval"
 
 _SHUFFLE_BUFFER = 200_000
+_READ_BATCH_SIZE = 8192
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +75,22 @@ class TrainingData:
             lambda serialized: tf.io.parse_example(serialized, spec), num_parallel_calls=2, deterministic=True
         )
         return without_autotune(parsed.prefetch(4))
+
+    def read(self, split: str, columns: Sequence[str]) -> dict[str, np.ndarray]:
+        """Returns whole dense features of a split in the order of the files, each `[examples, ...]`.
+
+        Args:
+          split: name of the split.
+          columns: names of the features.
+        """
+        parts: dict[str, list[np.ndarray]] = {name: [] for name in columns}
+        for name, values in parts.items():  # A split may be without examples.
+            spec = self.feature_spec[name]
+            values.append(np.empty([0, *spec.shape], spec.dtype.as_numpy_dtype))
+        for batch in self.batches(split, _READ_BATCH_SIZE, columns=columns):
+            for name, values in parts.items():
+                values.append(batch[name].numpy())
+        return {name: np.concatenate(values) for name, values in parts.items()}
 
 
 def without_autotune(dataset: tf.data.Dataset) -> tf.data.Dataset:

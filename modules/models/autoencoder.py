@@ -20,6 +20,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from pydantic import Field
 
+from modules import ranking
 from modules.catalogue import Catalogue
 from modules.features import ITEM_ID, SEEN_ITEM_IDS
 from modules.interaction_log import read_interaction_log
@@ -27,7 +28,7 @@ from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
-from modules.models.item_side import standardised_log, windowed_counts
+from modules.models.item_side import cosines, standardised_log, windowed_counts
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData
 
@@ -156,8 +157,7 @@ def multinomial_loss(logits: tf.Tensor, targets: tf.Tensor, seen: tf.SparseTenso
     size = tf.shape(logits, out_type=tf.int64)
     excluded = tf.equal(tf.range(size[1]), 0)[tf.newaxis]
     if seen is not None:
-        indices = tf.stack([seen.indices[:, 0], seen.values], axis=1)
-        excluded |= tf.scatter_nd(indices, tf.ones_like(seen.values, tf.int32), size) > 0
+        excluded |= ranking.ids_mask(seen, size[1])
     masked = tf.where(excluded & tf.equal(targets, 0.0), _EXCLUDED_LOGIT, logits)
     return -tf.reduce_sum(targets * tf.nn.log_softmax(masked), axis=1)
 
@@ -189,8 +189,7 @@ class AutoencoderScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the cosine of the titles' vectors in the decoder: float32 `[batch, num_items]`."""
-        unit = tf.gather(tf.math.l2_normalize(self._model.title_vectors, axis=1), self._ids)
-        return self._columns.finish(tf.matmul(tf.gather(unit, rows), unit, transpose_b=True))
+        return self._columns.finish(cosines(rows, tf.gather(self._model.title_vectors, self._ids)))
 
 
 class Autoencoder(Recommender):

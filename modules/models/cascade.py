@@ -31,6 +31,7 @@ from modules.models.base import (
     RecommenderConfig,
     Scorer,
 )
+from modules.models.log_linear import fit_log_linear
 from modules.models.registry import create_recommender
 from modules.models.search_space import Dimension, IntRange
 from modules.models.stage import StageConfig
@@ -38,7 +39,6 @@ from modules.training_data import VALIDATION, TrainingData
 
 _VALIDATION_BATCH_SIZE = 512
 _EXCLUDED_LOGIT = -1e9
-_NEWTON_STEPS = 20
 _RIDGE = 1e-4
 
 
@@ -152,7 +152,7 @@ class CascadeScorer(Scorer):
         if SEEN_ITEM_IDS in query:
             lists.append(tf.RaggedTensor.from_sparse(query[SEEN_ITEM_IDS]))
         ids = tf.concat(lists, axis=1)
-        return ranking.rows_mask(ids.with_values(tf.gather(self._rows_by_id, ids.values)), self._num_items)
+        return ranking.seen_rows_mask(ids, self._rows_by_id, self._num_items)
 
 
 class Cascade(Recommender):
@@ -230,7 +230,7 @@ def fit_blend(
 ) -> tuple[float, float]:
     """Maximises the likelihood of the titles taken: sum_n log softmax_i(e_0 + w_1 e_1 + w_2 e_2)_target.
 
-    The log-likelihood is concave in the weights: Newton's method, with a slight ridge for evidence that is constant.
+    A slight ridge is there for evidence that is constant.
 
     Args:
       evidence: e, float `[events, candidates, 3]`; -inf in e_0 where there is no candidate.
@@ -244,21 +244,9 @@ def fit_blend(
     free = np.array([weight is None for weight in given])
     if len(targets) == 0 or not free.any():
         return float(weights[0]), float(weights[1])
-    base, features = evidence[..., 0], evidence[..., 1:].astype(np.float64)
-    taken = np.take_along_axis(features, targets[:, np.newaxis, np.newaxis], axis=1)[:, 0]
-    for _ in range(_NEWTON_STEPS):
-        logits = base + features @ weights
-        probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        means = np.einsum("nc,ncf->nf", probabilities, features)
-        gradient = (taken - means).mean(axis=0) - _RIDGE * weights * free
-        second = np.einsum("nc,ncf,ncg->fg", probabilities, features, features) / len(targets)
-        curvature = second - means.T @ means / len(targets) + _RIDGE * np.eye(2)
-        step = np.zeros(2)
-        step[free] = np.linalg.solve(curvature[np.ix_(free, free)], gradient[free])
-        weights = weights + np.clip(step, -1.0, 1.0)
-        if np.abs(step).max() < 1e-6:
-            break
+    features = evidence[..., 1:].astype(np.float64)
+    offset = evidence[..., 0] + features @ np.where(free, 0.0, weights)
+    weights[free] = fit_log_linear(features[..., free], targets, np.zeros(free.sum()), _RIDGE, offset)
     return float(weights[0]), float(weights[1])
 
 

@@ -24,7 +24,7 @@ from pydantic import Field
 
 from modules import ranking
 from modules.catalogue import Catalogue
-from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS
+from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP
 from modules.models.base import FeedbackPrediction, FitContext, FitReport, Recommender, RecommenderConfig, Scorer
 from modules.models.log_linear import fit_log_linear
 from modules.models.registry import create_recommender
@@ -165,35 +165,33 @@ class Hybrid(Recommender):
         count = min(self.config.candidates, catalogue.size)
 
         @tf.function(input_signature=[batches.element_spec], autograph=False)
-        def candidates(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        def candidates(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, ...]:
             targets = tf.gather(rows_by_id, batch[ITEM_ID])
             seen = tf.RaggedTensor.from_sparse(batch[SEEN_ITEM_IDS])
-            excluded = ranking.rows_mask(seen.with_values(tf.gather(rows_by_id, seen.values)), catalogue.size)
+            excluded = ranking.seen_rows_mask(seen, rows_by_id, catalogue.size)
             scores = tf.stack(scorer.member_scores(batch), axis=-1)
             liked = tf.where(excluded, -math.inf, tf.reduce_sum(scores, axis=-1))
             _, rows = tf.math.top_k(liked, count)
             # Events whose title is not among the candidates are left out: added for being taken, it would be the only
             # candidate that members dislike, and teach that dislike is a good sign.
-            place = tf.argmax(tf.cast(tf.equal(tf.cast(rows, tf.int64), targets[:, tf.newaxis]), tf.int32), axis=1)
-            found = tf.equal(tf.cast(tf.gather(rows, place, batch_dims=1), tf.int64), targets)
-            usable = found & ~tf.gather(excluded, tf.maximum(targets, 0), batch_dims=1)
-            # The title that was taken comes first.
-            order = tf.where(tf.equal(tf.range(count, dtype=tf.int64)[tf.newaxis], place[:, tf.newaxis]), 0, 1)
-            rows = tf.gather(rows, tf.argsort(order, axis=1, stable=True), batch_dims=1)
+            hit = tf.equal(tf.cast(rows, tf.int64), targets[:, tf.newaxis])
+            usable = tf.reduce_any(hit, axis=1) & ~tf.gather(excluded, tf.maximum(targets, 0), batch_dims=1)
+            places = tf.argmax(tf.cast(hit, tf.int32), axis=1)
             chosen = tf.gather(scores, rows, batch_dims=1)
             dependent = chosen * history_share(batch)[:, tf.newaxis, tf.newaxis]
             # Where fewer titles are unseen than asked for, seen ones fill up.
             filled = tf.gather(excluded, rows, batch_dims=1)[..., tf.newaxis]
             features = tf.concat([chosen, dependent], axis=-1)
             features = tf.where(filled, tf.constant(math.nan), features)
-            return tf.boolean_mask(features, usable), tf.boolean_mask(batch["timestamp"], usable)
+            return tuple(tf.boolean_mask(value, usable) for value in (features, places, batch[TIMESTAMP]))
 
         parts = [candidates(batch) for batch in batches]
-        features, times = (np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True))
+        features, places, times = (
+            np.concatenate([part.numpy() for part in column]) for column in zip(*parts, strict=True)
+        )
         latest = np.argsort(-times, kind="stable")[: self.config.weight_events]
         size = len(scorer.members)
         start = np.concatenate([np.full(size, 1.0 / size), np.zeros(size)])
         if not len(latest):
             return start.reshape(2, size).T
-        # Candidate 0 is the title that was taken.
-        return fit_log_linear(features[latest], start, _RIDGE).reshape(2, size).T
+        return fit_log_linear(features[latest], places[latest], start, _RIDGE).reshape(2, size).T

@@ -12,19 +12,20 @@ from modules.training_data import TRAIN, TrainingData
 
 SECONDS_PER_DAY = 86_400
 
-_BATCH_SIZE = 8192
-
 
 def windowed_counts(data: TrainingData, vocabulary_size: int, windows_days: tuple[float, ...]) -> np.ndarray:
     """Counts training interactions per title, of all time and of the last days: `[vocabulary_size, 1 + windows]`."""
-    ids, times = [], []
-    for batch in data.batches(TRAIN, _BATCH_SIZE, columns=(ITEM_ID, TIMESTAMP)):
-        ids.append(batch[ITEM_ID].numpy())
-        times.append(batch[TIMESTAMP].numpy())
-    all_ids, all_times = np.concatenate(ids), np.concatenate(times)
-    age_days = (all_times.max() - all_times) / SECONDS_PER_DAY
+    columns = data.read(TRAIN, (ITEM_ID, TIMESTAMP))
+    ids, times = columns[ITEM_ID], columns[TIMESTAMP]
+    age_days = (times.max() - times) / SECONDS_PER_DAY
     windows = (np.inf, *windows_days)
-    return np.stack([np.bincount(all_ids[age_days <= days], minlength=vocabulary_size) for days in windows], axis=1)
+    return np.stack([np.bincount(ids[age_days <= days], minlength=vocabulary_size) for days in windows], axis=1)
+
+
+def log_sampling_probability(counts: np.ndarray) -> np.ndarray:
+    """Returns the log of the share of each title in the interactions, for counts `[vocabulary_size]`."""
+    # Titles without an event are never sampled; half an event keeps their logarithm finite.
+    return np.log(np.maximum(counts, 0.5) / counts.sum())
 
 
 def standardised_log(counts: np.ndarray) -> np.ndarray:
@@ -49,3 +50,20 @@ def features_by_vocabulary_id(catalogue: Catalogue, inputs: ModelInputs) -> dict
         table[rows >= 0] = values[rows[rows >= 0]]
         result[feature.name] = tf.constant(table)
     return result
+
+
+def hide_some_ids(ids: tf.Tensor, share: float, vocabulary_size: int) -> tf.Tensor:
+    """Replaces a random share of vocabulary ids by that of unknown titles: int64, of the same shape."""
+    hidden = tf.random.uniform(tf.shape(ids)) < share
+    return tf.where(hidden, tf.cast(vocabulary_size - 1, ids.dtype), ids)
+
+
+def cosines(rows: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+    """Returns the cosines of the vectors in given rows with all vectors: float32 `[batch, num_items]`.
+
+    Args:
+      rows: int64 `[batch]`.
+      vectors: float32 `[num_items, dimension]`.
+    """
+    unit = tf.math.l2_normalize(vectors, axis=1)
+    return tf.matmul(tf.gather(unit, rows), unit, transpose_b=True)

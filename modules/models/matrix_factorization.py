@@ -27,6 +27,7 @@ from modules.catalogue import Catalogue
 from modules.interaction_log import InteractionLog, read_interaction_log
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
+from modules.models.item_side import cosines
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData
 
@@ -99,8 +100,7 @@ class MatrixFactorizationScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the cosines between the titles' vectors: float32 `[batch, num_items]`."""
-        unit = tf.math.l2_normalize(self._catalogue_vectors, axis=1)
-        return self._columns.finish(tf.matmul(tf.gather(unit, rows), unit, transpose_b=True))
+        return self._columns.finish(cosines(rows, self._catalogue_vectors))
 
 
 class MatrixFactorization(Recommender):

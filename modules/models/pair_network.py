@@ -12,6 +12,7 @@ from modules import preprocessing
 from modules.features import HISTORY_ITEM_IDS
 from modules.model_inputs import ModelInputs
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
+from modules.models.item_side import hide_some_ids
 
 _SMOOTHING = 5.0
 
@@ -110,8 +111,7 @@ class TitleReader(tf.keras.layers.Layer):
         vectors = tf.broadcast_to(vectors, [tf.shape(ids)[0], tf.shape(vectors)[1]])
         if self._inputs.use_item_ids:
             if training and self._id_dropout:
-                hidden = tf.random.uniform(tf.shape(ids)) < self._id_dropout
-                ids = tf.where(hidden, tf.cast(self._inputs.item_vocabulary_size - 1, ids.dtype), ids)
+                ids = hide_some_ids(ids, self._id_dropout, self._inputs.item_vocabulary_size)
             vectors += self._ids(ids)
         return self._norm(vectors)
 

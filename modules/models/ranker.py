@@ -21,6 +21,7 @@ import tensorflow as tf
 import tensorflow_recommenders as tfrs
 from pydantic import Field
 
+from modules import ranking
 from modules.catalogue import Catalogue
 from modules.derived_names import bucket_name
 from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP, history_feature_name
@@ -28,7 +29,7 @@ from modules.model_inputs import ModelInputs
 from modules.models.base import FeedbackPrediction, FitContext, FitReport, Recommender, Scorer
 from modules.models.calibration import fit_logistic_calibration
 from modules.models.gradient_descent import GradientDescentConfig, ValidationMetric, fit_with_early_stopping
-from modules.models.item_side import features_by_vocabulary_id
+from modules.models.item_side import cosines, features_by_vocabulary_id
 from modules.models.pair_network import PairNetwork, QueryReader, QueryState, TitleReader
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.title_statistics import TitleStatistics, read_title_statistics
@@ -176,10 +177,7 @@ class RankerModel(tfrs.Model):
     def _was_seen(self, features: Mapping[str, tf.Tensor], ids: tf.Tensor) -> tf.Tensor:
         """Returns bool `[batch, ids]`: serving never offers these, so they are no negatives either."""
         seen: tf.SparseTensor = features[SEEN_ITEM_IDS]
-        indices = tf.stack([seen.indices[:, 0], seen.values], axis=1)
-        batch_size = tf.shape(features[ITEM_ID], out_type=tf.int64)[0]
-        shape = tf.stack([batch_size, tf.constant(self._inputs.item_vocabulary_size, tf.int64)])
-        return tf.gather(tf.scatter_nd(indices, tf.ones_like(seen.values, tf.int32), shape) > 0, ids, axis=1)
+        return tf.gather(ranking.ids_mask(seen, self._inputs.item_vocabulary_size), ids, axis=1)
 
 
 class RankerScorer(Scorer):
@@ -242,8 +240,7 @@ class RankerScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the cosine of the titles' vectors: float32 `[batch, num_items]`."""
-        unit = tf.math.l2_normalize(self._title_vectors, axis=1)
-        return tf.matmul(tf.gather(unit, rows), unit, transpose_b=True)
+        return cosines(rows, self._title_vectors)
 
     def raw_like_logits(self, query: Mapping[str, tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
         """Returns the like head's logits before calibration: float32 `[batch, candidates]`."""

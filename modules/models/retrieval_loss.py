@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from modules import ranking
+
 _EXCLUDED_LOGIT = -1e9
 
 
@@ -40,9 +42,7 @@ def in_batch_softmax_loss(
     corrected = logits / temperature - log_sampling_probability[tf.newaxis, :]
     own_column = tf.eye(tf.shape(target_ids)[0], dtype=tf.bool)
     accidental_hit = tf.equal(target_ids[:, tf.newaxis], target_ids[tf.newaxis, :])
-    indices = tf.stack([seen_ids.indices[:, 0], seen_ids.values], axis=1)
-    shape = tf.stack([tf.shape(target_ids, out_type=tf.int64)[0], tf.constant(vocabulary_size, tf.int64)])
-    seen = tf.scatter_nd(indices, tf.ones_like(seen_ids.values, tf.int32), shape) > 0
+    seen = ranking.ids_mask(seen_ids, vocabulary_size)
     excluded = (accidental_hit | tf.gather(seen, target_ids, axis=1)) & ~own_column
     masked = tf.where(excluded, _EXCLUDED_LOGIT, corrected)
     labels = tf.range(tf.shape(target_ids)[0])

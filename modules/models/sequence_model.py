@@ -41,6 +41,7 @@ from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.search_space import Choice, Dimension, FloatRange
+from modules.models.vector_scorer import VectorScorer
 from modules.training_data import TRAIN, TrainingData
 
 _EXCLUDED_LOGIT = -1e9
@@ -135,8 +136,7 @@ class SequenceModel(tfrs.Model, abc.ABC):
         self._config, self._inputs, self._window = config, inputs, window
         self._item_features = item_side.features_by_vocabulary_id(catalogue, inputs)
         self._popularity = tf.constant(item_side.standardised_log(counts), tf.float32)
-        # Titles without an event are never drawn; half an event keeps their logarithm finite.
-        self._log_probability = tf.constant(np.log(np.maximum(counts[:, 0], 0.5) / counts[:, 0].sum()), tf.float32)
+        self._log_probability = tf.constant(item_side.log_sampling_probability(counts[:, 0]), tf.float32)
         # Padding and the id that all unknown titles share are no candidates.
         known = np.zeros(inputs.item_vocabulary_size, bool)
         known[1:-1] = True
@@ -169,8 +169,9 @@ class SequenceModel(tfrs.Model, abc.ABC):
         if self._inputs.use_item_ids:
             known_ids = ids
             if training and self._config.item_id_dropout:
-                hidden = tf.random.uniform(tf.shape(ids)) < self._config.item_id_dropout
-                known_ids = tf.where(hidden, tf.cast(self._inputs.item_vocabulary_size - 1, ids.dtype), ids)
+                known_ids = item_side.hide_some_ids(
+                    ids, self._config.item_id_dropout, self._inputs.item_vocabulary_size
+                )
             vectors += self._item_ids(known_ids)
             biases += self._item_biases(known_ids)
         return vectors, biases[:, 0]
@@ -180,6 +181,10 @@ class SequenceModel(tfrs.Model, abc.ABC):
         return self.items(
             tf.range(self._inputs.item_vocabulary_size, dtype=tf.int64), self._item_features, training=training
         )
+
+    def history_vectors(self) -> tf.Tensor:
+        """Returns what a history's titles enter as, by their id: float32 `[item_vocabulary_size, d]`."""
+        return self.all_items(training=False)[0]
 
     def scores(self, queries: tf.Tensor, vectors: tf.Tensor, biases: tf.Tensor) -> tf.Tensor:
         """Returns the score of each title for each query: float32 `[N, items]`."""
@@ -222,7 +227,7 @@ class SequenceModel(tfrs.Model, abc.ABC):
         places = tf.stack([batch[sequences.QUERY_ROWS], batch[sequences.QUERY_POSITIONS]], axis=1)
         queries = tf.gather_nd(self.encode(tokens, training), places)
         targets, query_of_target = batch[sequences.TARGET_ITEM_IDS], batch[sequences.TARGET_QUERIES]
-        if self._config.sampled_candidates is None:
+        if not self._sampled:
             candidates = tf.range(self._inputs.item_vocabulary_size, dtype=tf.int64)
             logits = self.scores(queries, vectors, biases)
         else:
@@ -236,7 +241,7 @@ class SequenceModel(tfrs.Model, abc.ABC):
             tf.gather(first_seen, batch[sequences.QUERY_ROWS]) < batch[sequences.QUERY_INSTANTS][:, tf.newaxis]
         )
         repeats = tf.gather_nd(seen_before, tf.stack([query_of_target, targets], axis=1))
-        if self._config.sampled_candidates is not None:
+        if self._sampled:
             seen_before = tf.gather(seen_before, candidates, axis=1)
         new_total = tf.reduce_logsumexp(tf.where(usable & ~seen_before, logits, _EXCLUDED_LOGIT), axis=1)
         seen_total = tf.cond(
@@ -244,7 +249,7 @@ class SequenceModel(tfrs.Model, abc.ABC):
             lambda: tf.reduce_logsumexp(tf.where(usable & seen_before, logits, _EXCLUDED_LOGIT), axis=1),
             lambda: tf.zeros_like(new_total),
         )
-        if self._config.sampled_candidates is None:
+        if not self._sampled:
             own = tf.gather_nd(logits, tf.stack([query_of_target, targets], axis=1))
         else:
             own_vectors, own_biases = tf.gather(vectors, targets), tf.gather(biases, targets)
@@ -291,35 +296,10 @@ def _log_gaps(later: tf.Tensor, earlier: tf.Tensor) -> tf.Tensor:
     return tf.math.log1p(tf.cast(seconds, tf.float32))
 
 
-class SequenceScorer(Scorer):
-    """A fitted model with the item side computed once.
+class SequenceScorer(VectorScorer):
+    """A fitted model; see `VectorScorer`."""
 
-    Args:
-      model: the fitted model.
-      catalogue: the titles to score.
-      inputs: the model's features.
-    """
-
-    scores_are_logits: ClassVar[bool] = True
-
-    def __init__(self, model: SequenceModel, catalogue: Catalogue, inputs: ModelInputs):
-        super().__init__()
-        self._model, self._inputs = model, inputs
-        self._catalogue_ids = tf.constant(catalogue.vocabulary_ids, tf.int64)
-        self._catalogue_features = {
-            feature.name: tf.constant(catalogue.features[feature.name]) for feature in inputs.item
-        }
-        vectors, biases = self._catalogue_side()
-        self._item_vectors = tf.Variable(vectors, trainable=False, name="item_vectors")
-        self._item_biases = tf.Variable(biases, trainable=False, name="item_biases")
-        self._history_vectors = tf.Variable(model.all_items(training=False)[0], trainable=False, name="history_vectors")
-
-    def refresh(self) -> None:
-        """Recomputes the item side after the model's weights changed."""
-        vectors, biases = self._catalogue_side()
-        self._item_vectors.assign(vectors)
-        self._item_biases.assign(biases)
-        self._history_vectors.assign(self._model.all_items(training=False)[0])
+    _model: SequenceModel
 
     def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns u(x) . v(i) / sqrt(d) + b(i): float32 `[batch, num_items]`."""
@@ -331,11 +311,6 @@ class SequenceScorer(Scorer):
         return self._model.scores(vectors, tf.gather(self._item_vectors, rows), 0.0)[:, 0] + tf.gather(
             self._item_biases, rows
         )
-
-    def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
-        """Returns the cosine of the titles' vectors: float32 `[batch, num_items]`."""
-        unit = tf.math.l2_normalize(self._item_vectors, axis=1)
-        return tf.matmul(tf.gather(unit, rows), unit, transpose_b=True)
 
     def _query_vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns float32 `[batch, d]`."""
@@ -359,9 +334,6 @@ class SequenceScorer(Scorer):
         queries = self._model.finish_queries(asked, query_starts, query_gaps, training=False)
         tokens = SequenceTokens(events, queries, event_starts, query_starts, event_gaps, query_gaps)
         return self._model.encode(tokens, training=False)[:, 0]
-
-    def _catalogue_side(self) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._model.items(self._catalogue_ids, self._catalogue_features, training=False)
 
 
 class SequenceRecommender(Recommender):

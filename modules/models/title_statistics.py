@@ -11,7 +11,6 @@ from modules.features import ITEM_ID, TIMESTAMP
 from modules.models.item_side import SECONDS_PER_DAY
 from modules.training_data import TRAIN, TrainingData
 
-_BATCH_SIZE = 8192
 _SMOOTHING = 5.0
 
 
@@ -123,8 +122,7 @@ def read_title_statistics(
       like_threshold: feedback from which on an event counts as liked, or None.
     """
     names = [ITEM_ID, TIMESTAMP, *([label] if label else [])]
-    batches = list(data.batches(TRAIN, _BATCH_SIZE, columns=names))
-    columns = [np.concatenate([batch[name].numpy() for batch in batches]) for name in names]
-    ids, times, feedback = (*columns, None) if label is None else columns
-    statistics = TitleStatistics(ids, times, vocabulary_size, windows_days, feedback, like_threshold)
+    columns = data.read(TRAIN, names)
+    ids, feedback = columns[ITEM_ID], columns[label] if label else None
+    statistics = TitleStatistics(ids, columns[TIMESTAMP], vocabulary_size, windows_days, feedback, like_threshold)
     return statistics, np.bincount(ids, minlength=vocabulary_size)

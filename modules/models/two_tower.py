@@ -25,9 +25,16 @@ from modules.model_inputs import ModelInputs
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
-from modules.models.item_side import features_by_vocabulary_id, standardised_log, windowed_counts
+from modules.models.item_side import (
+    features_by_vocabulary_id,
+    hide_some_ids,
+    log_sampling_probability,
+    standardised_log,
+    windowed_counts,
+)
 from modules.models.retrieval_loss import in_batch_softmax_loss
 from modules.models.search_space import Choice, Dimension, FloatRange
+from modules.models.vector_scorer import VectorScorer
 from modules.training_data import TRAIN, TrainingData
 
 
@@ -87,9 +94,7 @@ class ItemTower(tf.keras.layers.Layer):
             return vectors, tf.zeros_like(vectors[:, 0])
         known_ids = ids
         if training and self._id_dropout:
-            hidden = tf.random.uniform(tf.shape(ids)) < self._id_dropout
-            unknown = tf.cast(self._inputs.item_vocabulary_size - 1, ids.dtype)
-            known_ids = tf.where(hidden, unknown, ids)
+            known_ids = hide_some_ids(ids, self._id_dropout, self._inputs.item_vocabulary_size)
         biases = self._popularity_weights(tf.gather(self._popularity, ids)) + self._biases(known_ids)
         return vectors + self._ids(known_ids), biases[:, 0]
 
@@ -205,6 +210,10 @@ class TwoTowerModel(tfrs.Model):
         """
         return self._scores(self.query_tower(query, history, training=False), item_vectors) + item_biases
 
+    def items(self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the item tower's answer."""
+        return self.item_tower(ids, features, training=training)
+
     def history_vectors(self) -> tf.Tensor:
         """Returns what a history's titles enter as, by their id: float32 `[item_vocabulary_size, dimension]`."""
         ids = tf.range(self._inputs.item_vocabulary_size, dtype=tf.int64)
@@ -217,48 +226,15 @@ class TwoTowerModel(tfrs.Model):
         return tf.matmul(queries, items, transpose_b=True) * (2.0 / self._config.dimension**0.5)
 
 
-class TwoTowerScorer(Scorer):
-    """A fitted model with the item side computed once.
+class TwoTowerScorer(VectorScorer):
+    """A fitted model; see `VectorScorer`."""
 
-    Args:
-      model: the fitted towers.
-      catalogue: the titles to score.
-      inputs: the model's features.
-    """
-
-    scores_are_logits: ClassVar[bool] = True
-
-    def __init__(self, model: TwoTowerModel, catalogue: Catalogue, inputs: ModelInputs):
-        super().__init__()
-        self._model = model
-        self._catalogue_ids = tf.constant(catalogue.vocabulary_ids, tf.int64)
-        self._catalogue_features = {
-            feature.name: tf.constant(catalogue.features[feature.name]) for feature in inputs.item
-        }
-        vectors, biases = self._catalogue_side()
-        self._item_vectors = tf.Variable(vectors, trainable=False, name="item_vectors")
-        self._item_biases = tf.Variable(biases, trainable=False, name="item_biases")
-        self._history_vectors = tf.Variable(model.history_vectors(), trainable=False, name="history_vectors")
-
-    def refresh(self) -> None:
-        """Recomputes the item side after the model's weights changed."""
-        vectors, biases = self._catalogue_side()
-        self._item_vectors.assign(vectors)
-        self._item_biases.assign(biases)
-        self._history_vectors.assign(self._model.history_vectors())
+    _model: TwoTowerModel
 
     def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns u(x) . v(i) / sqrt(d) + b(i): float32 `[batch, num_items]`."""
         history = tf.gather(self._history_vectors, query[HISTORY_ITEM_IDS])
         return self._model.score(query, self._item_vectors, self._item_biases, history)
-
-    def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
-        """Returns the cosine of the titles' vectors: float32 `[batch, num_items]`."""
-        unit = tf.math.l2_normalize(self._item_vectors, axis=1)
-        return tf.matmul(tf.gather(unit, rows), unit, transpose_b=True)
-
-    def _catalogue_side(self) -> tuple[tf.Tensor, tf.Tensor]:
-        return self._model.item_tower(self._catalogue_ids, self._catalogue_features, training=False)
 
 
 class TwoTower(Recommender):
@@ -275,7 +251,7 @@ class TwoTower(Recommender):
             self.config,
             context.inputs,
             catalogue,
-            _log_sampling_probability(counts[:, 0]),
+            log_sampling_probability(counts[:, 0]),
             standardised_log(counts),
         )
         # One forward pass creates the variables, which the scorer copies.
@@ -284,8 +260,3 @@ class TwoTower(Recommender):
         scorer = TwoTowerScorer(model, catalogue, context.inputs)
         report = fit_with_early_stopping(model, scorer, self.config, data, catalogue, context, int(counts[:, 0].sum()))
         return scorer, report
-
-
-def _log_sampling_probability(counts: np.ndarray) -> np.ndarray:
-    # Titles without an event never enter a batch as a target; half an event keeps their logarithm finite.
-    return np.log(np.maximum(counts, 0.5) / counts.sum())

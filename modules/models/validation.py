@@ -43,7 +43,7 @@ class Validator:
         @tf.function(input_signature=[self._batches.element_spec], autograph=False)
         def gains(batch: dict[str, tf.Tensor]) -> tf.Tensor:
             seen = tf.RaggedTensor.from_sparse(batch[SEEN_ITEM_IDS])
-            excluded = ranking.rows_mask(seen.with_values(tf.gather(rows, seen.values)), catalogue.size)
+            excluded = ranking.seen_rows_mask(seen, rows, catalogue.size)
             ranks = ranking.mean_rank(scorer.score_catalogue(batch), excluded, tf.gather(rows, batch[ITEM_ID]))
             return ranking.ndcg_at(ranks, _K)
 
