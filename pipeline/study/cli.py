@@ -14,6 +14,7 @@ from rich.table import Table
 from modules.features import SchemaError
 from pipeline.components.source_storage import DataQualityError
 from pipeline.config import ConfigError
+from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import fail, load_schema_or_fail
 from pipeline.study.config import QUICK_STUDY, load_study
 
@@ -50,10 +51,9 @@ def study(
         settings, config = load_study(QUICK_STUDY if quick else name, overrides)
     except ConfigError as error:
         raise fail(str(error)) from error
-    if "://" in config.workspace:
-        raise fail(f"workspace: a study runs on this machine and needs a local folder; received {config.workspace!r}")
-    if settings.synthetic is None and not Path(config.data.directory).is_dir():
-        raise fail(f"data.directory: no such folder {config.data.directory!r}; `marquee data` gets or makes data")
+    require_local_workspace(config)
+    if settings.synthetic is None:
+        require_data(config)
     load_schema_or_fail(config)
     from pipeline import local, terminal
     from pipeline.study.runner import run_study, write_results
