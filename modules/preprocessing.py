@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -122,13 +123,13 @@ class _ColumnTransformer:
         if times is not None and times.name in self._inputs:
             now = _first_value(self._inputs[timestamp_column.name], 0)
             past = _last_values(self._inputs[times.name], length, 0)
-            gaps = tf.math.log1p(tf.cast(tf.maximum(now[:, tf.newaxis] - past, 0), tf.float32))
+            gaps = _log1p(tf.maximum(now[:, tf.newaxis] - past, 0))
             outputs[HISTORY_LOG_GAPS] = tf.where(past > 0, gaps, 0.0)
-            steps = tf.math.log1p(tf.cast(tf.maximum(past[:, 1:] - past[:, :-1], 0), tf.float32))
+            steps = _log1p(tf.maximum(past[:, 1:] - past[:, :-1], 0))
             steps = tf.where(past[:, 1:] > 0, steps, 0.0)
             outputs[HISTORY_LOG_STEPS] = tf.concat([tf.where(past[:, :1] > 0, -1.0, 0.0), steps], axis=1)
             latest = tf.reduce_max(past, axis=1)
-            gap = tf.math.log1p(tf.cast(tf.maximum(now - latest, 0), tf.float32))
+            gap = _log1p(tf.maximum(now - latest, 0))
             outputs.update(self._continuous(LOG_GAP, _sparse_where(latest > 0, gap)))
         feedback = columns.history_of(Role.LABEL)
         if feedback is not None and feedback.name in self._inputs:
@@ -148,7 +149,7 @@ class _ColumnTransformer:
                 if items is not None and items.name in self._inputs:
                     # Requests may send a history and nothing else: its titles are seen ones, too.
                     lengths = tf.maximum(lengths, _ragged(self._inputs[items.name]).row_lengths())
-                count = tf.math.log1p(tf.cast(lengths, tf.float32))
+                count = _log1p(lengths)
                 outputs.update(self._continuous(LOG_SEEN_COUNT, _sparse_where(tf.ones_like(count, tf.bool), count)))
         return outputs
 
@@ -182,7 +183,8 @@ class _ColumnTransformer:
         """Turns float32 values into a z-score, a missing flag and a quantile bucket, each `[batch]`."""
         # One infinity would spoil the mean of the whole split, and a score that reaches a model must be a number.
         raw = tf.sparse.retain(raw, tf.math.is_finite(raw.values))
-        score = _first_value(tft.scale_to_z_score(raw), math.nan)
+        # In float64: the order in which partial means are combined varies, and must not reach a float32.
+        score = _first_value(tf.cast(tft.scale_to_z_score(tf.cast(raw, tf.float64)), tf.float32), math.nan)
         missing = tf.math.is_nan(score)
         boundaries = tft.quantiles(raw.values, self._quantile_buckets, epsilon=0.01)
         bucket = tft.apply_buckets(_first_value(raw, 0.0), boundaries) + 1
@@ -197,8 +199,10 @@ class _ColumnTransformer:
         parts = {HOUR: (seconds // 3_600) % 24, WEEKDAY: (days + _EPOCH_WEEKDAY) % 7}
         outputs: dict[str, Any] = {name: seconds, **parts}
         for part, period in CYCLES.items():
-            angle = tf.cast(parts[part], tf.float32) * (2 * math.pi / period)
-            outputs[f"{part}_sin"], outputs[f"{part}_cos"] = tf.sin(angle), tf.cos(angle)
+            # From a table: TensorFlow's own sine of a number depends on its place in the batch, in the last digit.
+            angles = np.arange(period) * (2 * math.pi / period)
+            for function, values in (("sin", np.sin(angles)), ("cos", np.cos(angles))):
+                outputs[f"{part}_{function}"] = tf.gather(tf.constant(values, tf.float32), parts[part])
         # Calendar time within the training period; later times are clamped to its end: nothing is extrapolated.
         outputs[DAY] = tf.clip_by_value(tft.scale_to_0_1(tf.cast(days, tf.float32)), 0.0, 1.0)
         return outputs
@@ -219,6 +223,11 @@ def _last_values(raw: tf.SparseTensor, length: int, default: Any) -> tf.Tensor:
     first_kept = _ragged(raw).row_lengths() - length
     kept = raw.indices[:, 1] >= tf.gather(first_kept, raw.indices[:, 0])
     return _ragged(tf.sparse.retain(raw, kept)).to_tensor(tf.constant(default, raw.dtype), shape=[None, length])
+
+
+def _log1p(values: tf.Tensor) -> tf.Tensor:
+    """Returns the logarithm of 1 plus whole numbers, float32 and the same wherever in a batch a number stands."""
+    return tf.cast(tf.math.log1p(tf.cast(values, tf.float64)), tf.float32)
 
 
 def _sparse_where(present: tf.Tensor, values: tf.Tensor) -> tf.SparseTensor:

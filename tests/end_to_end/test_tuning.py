@@ -53,7 +53,13 @@ def output() -> io.StringIO:
 
 
 @pytest.fixture(scope="module")
-def searches(config: PipelineConfig, output: io.StringIO) -> list[Search]:
+def run_before(config: PipelineConfig) -> str:
+    """The latest run before the searches."""
+    return RunStore(config.metadata_path).run_ids()[-1]
+
+
+@pytest.fixture(scope="module")
+def searches(config: PipelineConfig, output: io.StringIO, run_before: str) -> list[Search]:
     # As the command has it: by default, Python's loggers let only warnings through.
     logger = logging.getLogger(PROJECT_LOGGER)
     previous = logger.level
@@ -103,10 +109,11 @@ def test_a_search_finds_the_data_in_the_cache_and_tries_settings(
 
 
 def test_a_search_is_not_the_run_that_status_tells_of(
-    config: PipelineConfig, searches: list[Search], first_runs: FirstRuns
+    config: PipelineConfig, searches: list[Search], run_before: str
 ):
     store = RunStore(config.metadata_path)
-    assert store.report().run_id == first_runs.second.report.run_id
+    assert store.report().run_id == run_before
+    assert store.run_ids()[-1] != run_before
     search = store.report(store.run_ids()[-1])
     assert search.state == "complete"
     assert set(search.components) == UP_TO_TRANSFORM | TUNERS
