@@ -22,7 +22,7 @@ DATA_COMPONENTS = {*COMPONENTS[: COMPONENTS.index("RecommenderTrainer")]}
 
 
 SMALLER = [
-    "study.synthetic={users: 240, items: 80, interactions: 8000, seed: 7}",
+    "study.synthetic={users: 320, items: 80, interactions: 11000, seed: 7}",
     "study.families.transformer={kind: deep, title: Transformer, steps: [ids, time], "
     "settings: {batch_size: 128, learning_rate: 0.008, weight_average: 0.9, max_epochs: 12, dimension: 32}}",
 ]
