@@ -13,11 +13,12 @@ HISTORY_LOG_STEPS = "history_log_steps"
 LOG_SEEN_COUNT = "log_seen_count"
 USER_ACTIVITY = "user_activity"
 TITLE_POPULARITY = "title_popularity"
+WEEKS_SINCE_TRAINING = "weeks_since_training"
 USER_KEY = "user_key"
 
 CYCLES = {HOUR: 24, WEEKDAY: 7}
 """Periods of the parts of the calendar that come with a sine and a cosine."""
-SLICES = (USER_ACTIVITY, TITLE_POPULARITY, HOUR)
+SLICES = (USER_ACTIVITY, TITLE_POPULARITY, HOUR, WEEKS_SINCE_TRAINING)
 """Derived slices that are always there; those over bands depend on the configuration."""
 
 

@@ -21,6 +21,8 @@ TIMESTAMP = "timestamp"
 HISTORY_ITEM_IDS = "history_item_ids"
 HISTORY_TIMESTAMPS = "history_timestamps"
 SEEN_ITEM_IDS = "seen_item_ids"
+IMPRESSION = "impression"
+"""Marks examples of what was shown, taken or not: they are for off-policy estimates, and no interactions."""
 
 
 def history_feature_name(feedback: str) -> str:
@@ -42,6 +44,7 @@ class Role(enum.Enum):
     SEEN = "seen"
     PROPENSITY = "propensity"
     POSITION = "position"
+    IMPRESSION = "impression"
 
 
 class Kind(enum.Enum):

@@ -23,11 +23,13 @@ class InteractionLog:
       user_keys: fingerprints of the raw user ids, int64 `[events]`.
       item_ids: vocabulary ids, int64 `[events]`.
       timestamps: seconds, int64 `[events]`.
+      weights: what each interaction counts for, float32 `[events]`; None if all count alike.
     """
 
     user_keys: np.ndarray
     item_ids: np.ndarray
     timestamps: np.ndarray
+    weights: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Number of interactions."""
@@ -59,7 +61,8 @@ class InteractionLog:
             yield self._take(slice(bounds[first], bounds[min(first + users_per_block, len(bounds) - 1)]))
 
     def _take(self, rows: np.ndarray | slice) -> InteractionLog:
-        return InteractionLog(self.user_keys[rows], self.item_ids[rows], self.timestamps[rows])
+        weights = None if self.weights is None else self.weights[rows]
+        return InteractionLog(self.user_keys[rows], self.item_ids[rows], self.timestamps[rows], weights)
 
 
 def read_interaction_log(data: TrainingData, splits: Sequence[str]) -> InteractionLog:
@@ -72,4 +75,6 @@ def read_interaction_log(data: TrainingData, splits: Sequence[str]) -> Interacti
     parts = [data.read(split, (USER_KEY, ITEM_ID, TIMESTAMP)) for split in splits]
     users, items, times = (np.concatenate([part[name] for part in parts]) for name in (USER_KEY, ITEM_ID, TIMESTAMP))
     order = np.lexsort((items, times, users))
-    return InteractionLog(users[order], items[order], times[order])
+    weights = [data.read_weights(split) for split in splits]
+    known = [values for values in weights if values is not None]
+    return InteractionLog(users[order], items[order], times[order], np.concatenate(known)[order] if known else None)

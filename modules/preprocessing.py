@@ -16,6 +16,8 @@ out-of-vocabulary bucket.
 | `history` | ids, log gaps and feedback buckets, `[batch, length]`; `log_gap` since the last event, continuous; |
 | | `history_log_steps`: log(1 + seconds since the event before), 0 within an instant, -1 for the first event |
 | `seen` | ids, int64, sparse; `log_seen_count`, continuous |
+| `propensity` | that of the title where it was shown, float32 `[batch]`; 1 where it was not shown, but found |
+| `position` | itself, int64 `[batch]`; 1 where there is none |
 | `label` | itself, float32 `[batch]`; `…_bucket` with the boundaries of the history's, int64 `[batch]` |
 """
 
@@ -99,6 +101,10 @@ class _ColumnTransformer:
             return {column.name: tf.cast(_first_value(raw, 0), tf.float32)}
         if column.role is Role.TIMESTAMP:
             return self._calendar(column.name, _first_value(raw, 0))
+        if column.role is Role.POSITION:
+            return {column.name: _first_value(raw, 1)}
+        if column.role is Role.PROPENSITY:
+            return {column.name: self._propensity(tf.cast(raw, tf.float32), column)}
         if column.kind is Kind.CATEGORICAL:
             return {column.name: self._ids(_first_value(_as_strings(raw), ""), column.name)}
         if column.kind is Kind.MULTI_HOT:
@@ -110,6 +116,19 @@ class _ColumnTransformer:
         if column.kind is Kind.CONTINUOUS:
             return self._continuous(column.name, tf.cast(raw, tf.float32))
         return {}
+
+    def _propensity(self, raw: tf.SparseTensor, column: Column) -> tf.Tensor:
+        """Returns the propensity of what was shown, float32 `[batch]`, from one number or those of all positions."""
+        if not column.multivalent:
+            return _first_value(raw, 1.0)
+        names = ColumnTable.from_schema(self._schema).names(Role.POSITION)
+        values = _ragged(raw)
+        place = _first_value(self._inputs[names[0]], 1) if names else tf.ones_like(values.row_lengths())
+        # A single number is the propensity of what was shown, wherever that was.
+        place = tf.where(values.row_lengths() == 1, tf.ones_like(place), place)
+        dense = values.to_tensor(1.0)
+        dense = tf.pad(dense, [[0, 0], [0, 1]], constant_values=1.0)
+        return tf.gather(dense, tf.minimum(place - 1, tf.shape(dense, tf.int64)[1] - 1), batch_dims=1)
 
     def history(self, columns: ColumnTable) -> dict[str, Any]:
         outputs: dict[str, Any] = {}

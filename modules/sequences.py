@@ -29,6 +29,7 @@ QUERY_SECONDS = "query_seconds"
 QUERY_STARTS = "query_starts"
 TARGET_QUERIES = "target_queries"
 TARGET_ITEM_IDS = "target_item_ids"
+TARGET_WEIGHTS = "target_weights"
 SEEN_ROWS = "seen_rows"
 SEEN_ITEM_IDS = "seen_ids"
 SEEN_INSTANTS = "seen_instants"
@@ -68,6 +69,7 @@ class UserSequences:
       first_event: the first event of each query's instant, int64 `[queries]`.
       query_features: transformed features of the queries, each `[queries, ...]`.
       user_bounds: where each user's events begin, and the end, int64 `[users + 1]`.
+      weights: what each event counts for as a target, float32 `[events]`; None if all count alike.
     """
 
     item_ids: np.ndarray
@@ -77,6 +79,7 @@ class UserSequences:
     first_event: np.ndarray
     query_features: Mapping[str, np.ndarray]
     user_bounds: np.ndarray
+    weights: np.ndarray | None = None
 
     @property
     def num_targets(self) -> int:
@@ -120,6 +123,7 @@ def read_sequences(
     """
     names = dict.fromkeys([USER_KEY, ITEM_ID, TIMESTAMP, *query_features, *([feedback] if feedback else [])])
     merged = data.read(split, tuple(names))
+    weights = data.read_weights(split)
     order = np.lexsort((merged[ITEM_ID], merged[TIMESTAMP], merged[USER_KEY]))
     users, times = merged[USER_KEY][order], merged[TIMESTAMP][order]
     new_user = np.diff(users, prepend=users[:1] - 1) != 0
@@ -133,6 +137,7 @@ def read_sequences(
         first_event=first_event,
         query_features={name: merged[name][order][first_event] for name in query_features},
         user_bounds=np.append(np.flatnonzero(new_user), len(order)),
+        weights=None if weights is None else weights[order],
     )
 
 
@@ -154,6 +159,7 @@ def sequence_batches(
     | `query_instants` | int32 `[N]` | number of the query's instant, counted over its user's sequence |
     | query features | `[N, ...]` | |
     | `target_queries`, `target_item_ids` | int64 `[T]` | |
+    | `target_weights` | float32 `[T]` | only where interactions are weighed |
     | `seen_rows`, `seen_ids`, `seen_instants` | `[S]` | when the user of a row first took a title |
 
     Args:
@@ -239,6 +245,8 @@ def make_batch(sequences: UserSequences, chunks: Sequence[Chunk], window: int) -
         instants = sequences.query_of_event[chunk.user.start + where] - first_query
         lists[SEEN_INSTANTS].append(instants.astype(np.int32))
     batch |= {name: np.concatenate(values) for name, values in lists.items()}
+    if sequences.weights is not None:
+        batch[TARGET_WEIGHTS] = np.concatenate([sequences.weights[chunk.targets] for chunk in chunks])
     for name, values in sequences.query_features.items():
         batch[name] = np.concatenate([values[chunk.queries] for chunk in chunks])
     return batch

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from modules.derived_names import HOUR, TITLE_POPULARITY, USER_ACTIVITY, band_name
+from modules.derived_names import HOUR, TITLE_POPULARITY, USER_ACTIVITY, WEEKS_SINCE_TRAINING, band_name
 from modules.features import Column, ColumnTable, Role
 
 ACTIVITY_BOUNDARIES = (20, 100)
@@ -17,7 +17,11 @@ ACTIVITY_LABELS = ("new", "1-19", "20-99", "100+")
 POPULARITY_SHARES = (0.5, 0.8)
 POPULARITY_LABELS = ("new", "tail", "middle", "head")
 HOUR_LABELS = ("00-05", "06-11", "12-17", "18-23")
+MOST_WEEKS = 12
+WEEK_LABELS = (*map(str, range(MOST_WEEKS)), f"{MOST_WEEKS}+")
 MISSING = "missing"
+
+_SECONDS_PER_WEEK = 7 * 86_400
 
 
 def band_labels(boundaries: Sequence[float]) -> tuple[str, ...]:
@@ -37,13 +41,16 @@ class SliceKeys(tf.Module):
     * `<column>_band` for each numeric column with bands;
     * `user_activity`: training events of the user: new (none), 1-19, 20-99, 100+;
     * `title_popularity`: of the true title: new (no training event), tail, middle, head;
-    * `hour`: quarter of the day (UTC).
+    * `hour`: quarter of the day (UTC);
+    * `weeks_since_training`: whole weeks since the latest interaction that the model was fitted on, 0 to 11 or 12+:
+      does it age?
 
     Args:
       columns: roles of the raw columns.
       bands: ascending boundaries by column.
       user_counts: training events by raw user id.
       item_counts: training events by raw item id.
+      training_end: time of the latest interaction that the model was fitted on, seconds since the epoch.
 
     Raises:
       ValueError: if a band is over no numeric column of the user, the title or the context.
@@ -55,6 +62,7 @@ class SliceKeys(tf.Module):
         bands: Mapping[str, Sequence[float]],
         user_counts: Mapping[bytes, int],
         item_counts: Mapping[bytes, int],
+        training_end: int,
     ):
         super().__init__()
         described = columns.with_role(Role.USER, Role.ITEM, Role.CONTEXT)
@@ -63,6 +71,7 @@ class SliceKeys(tf.Module):
             raise ValueError(f"evaluation.bands must name some of the numeric columns {numeric}; received {unknown}")
         self._columns = columns
         self._bands = dict(bands)
+        self._training_end = training_end
         self._user_counts = _count_table(user_counts)
         self._item_counts = _count_table(item_counts)
         self._popularity_boundaries = popularity_boundaries(np.asarray(list(item_counts.values())))
@@ -80,11 +89,14 @@ class SliceKeys(tf.Module):
         )
         users = self._user_counts.lookup(_first(raw[user_id], ""))
         items = self._item_counts.lookup(_first(raw[item_id], ""))
-        hours = (_first(raw[timestamp], 0) // 3_600) % 24
+        times = _first(raw[timestamp], 0)
+        hours = (times // 3_600) % 24
+        weeks = (times - self._training_end) // _SECONDS_PER_WEEK
         keys = {
             USER_ACTIVITY: _label(users, (1, *ACTIVITY_BOUNDARIES), ACTIVITY_LABELS),
             TITLE_POPULARITY: _label(items, (1, *self._popularity_boundaries), POPULARITY_LABELS),
             HOUR: _label(hours, (6, 12, 18), HOUR_LABELS),
+            WEEKS_SINCE_TRAINING: _label(weeks, range(1, MOST_WEEKS + 1), WEEK_LABELS),
         }
         for column, boundaries in self._bands.items():
             values = tf.cast(raw[column].values, tf.float32)

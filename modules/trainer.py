@@ -17,13 +17,15 @@ import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from modules.artifact_files import TRAINING_REPORT
-from modules.features import Role
+from modules.features import ColumnTable, Role
 from modules.hyperparameters import read_settings
 from modules.memory import watch_memory
 from modules.models.base import FitReport
 from modules.models.export import ServingModule, export_saved_model
+from modules.models.list_statistics import ListStatistics
 from modules.models.registry import create_recommender
 from modules.models.validation import Validator
+from modules.reward_model import read_reward_model
 from modules.settings import flatten_settings, merge_settings, nest_settings
 from modules.slices import SliceKeys
 from modules.training_data import TRAIN, VALIDATION, TrainingData
@@ -40,8 +42,9 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
       fn_args: TFX's arguments. `custom_config` holds what `read_training_inputs` needs, `model` (`family`, `settings`,
-        `seed`, `refit`), `bands`, `top_k` and, if there are any, `tuned`: settings that count where `settings` say
-        nothing. `hyperparameters`, if given, are what a search found; they stand between the two.
+        `seed`, `refit`), `bands`, `top_k` and, if there are any, `genre_feature`: the item column that list statistics
+        are made of, and `tuned`: settings that count where `settings` say nothing. `hyperparameters`, if given, are
+        what a search found; they stand between the two.
     """
     try:
         _fit_and_export(fn_args)
@@ -58,7 +61,13 @@ def _fit_and_export(fn_args: FnArgs) -> None:
     user_counts, item_counts = _training_counts(
         data, transform, [columns.names(role)[0] for role in (Role.USER_ID, Role.ITEM_ID)]
     )
-    slice_keys = SliceKeys(columns, config["bands"], user_counts, item_counts)
+    splits = (TRAIN, VALIDATION) if config["model"]["refit"] else (TRAIN,)
+    slice_keys = SliceKeys(columns, config["bands"], user_counts, item_counts, _latest_time(data, columns, splits))
+    genre_feature = config.get("genre_feature")
+    list_statistics = ListStatistics(
+        np.array([item_counts.get(item_id, 0) for item_id in catalogue.item_ids], np.int64),
+        catalogue.features[genre_feature] if genre_feature else None,
+    )
 
     settings, sources = _effective_settings(fn_args)
     recommender = create_recommender(config["model"]["family"], settings)
@@ -73,7 +82,12 @@ def _fit_and_export(fn_args: FnArgs) -> None:
             scorer = recommender.refit(data, catalogue, context, scorer, report)
             fit_seconds += time.monotonic() - started
 
-    module = ServingModule(scorer, transform, columns, catalogue, slice_keys, config["top_k"])
+    reward_model = read_reward_model(
+        data, columns, inputs.features.item_vocabulary_size, config.get("policy_positions", 1)
+    )
+    module = ServingModule(
+        scorer, transform, columns, catalogue, slice_keys, list_statistics, config["top_k"], reward_model
+    )
     export_saved_model(module, fn_args.serving_model_dir)
     write_warm_up_requests(fn_args.serving_model_dir, columns, catalogue)
     model = {**config["model"], "settings": settings}
@@ -107,6 +121,12 @@ def _training_counts(
         {bytes(raw): int(events) for raw, events in zip(vocabulary, count[1:-1], strict=True)}
         for vocabulary, count in zip(vocabularies, counts, strict=True)
     ]
+
+
+def _latest_time(data: TrainingData, columns: ColumnTable, splits: Sequence[str]) -> int:
+    """Returns the time of the latest interaction of these splits, seconds since the epoch."""
+    (name,) = columns.names(Role.TIMESTAMP)
+    return max(int(data.read(split, [name])[name].max(initial=0)) for split in splits)
 
 
 def _write_report(

@@ -14,7 +14,7 @@ from modules.catalogue import Catalogue, read_catalogue
 from modules.features import ColumnTable
 from modules.model_inputs import ModelInputs, build_model_inputs
 from modules.models.base import FitContext
-from modules.training_data import TRAIN, VALIDATION, TrainingData
+from modules.training_data import IMPRESSIONS, TRAIN, VALIDATION, TrainingData
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,8 @@ def read_training_inputs(fn_args: FnArgs) -> TrainingInputs:
 
     Args:
       fn_args: TFX's arguments. `custom_config` holds `catalogue_files` (glob of the raw catalogue examples),
-        `feature_groups`, `quantile_buckets` and, if there is one, `like_threshold`.
+        `feature_groups`, `quantile_buckets` and, if there are any, `like_threshold`, `impression_files` (glob of the
+        transformed impressions) and `propensity_weighting` (arguments of `TrainingData.weighted`).
 
     Raises:
       ValueError: if a split or the catalogue has no file.
@@ -56,10 +57,16 @@ def read_training_inputs(fn_args: FnArgs) -> TrainingInputs:
     transform = tft.TFTransformOutput(fn_args.transform_graph_path)
     with tf.io.gfile.GFile(fn_args.schema_path) as file:
         columns = ColumnTable.from_schema(features.parse_schema(file.read(), fn_args.schema_path))
+    patterns = {TRAIN: fn_args.train_files, VALIDATION: fn_args.eval_files}
+    if config.get("impression_files"):
+        patterns[IMPRESSIONS] = [config["impression_files"]]
+    data = TrainingData.from_patterns(patterns, transform)
+    if weighting := config.get("propensity_weighting"):
+        data = data.weighted(**weighting)
     return TrainingInputs(
         columns=columns,
         transform=transform,
-        data=TrainingData.from_patterns({TRAIN: fn_args.train_files, VALIDATION: fn_args.eval_files}, transform),
+        data=data,
         catalogue=read_catalogue(config["catalogue_files"], columns, transform),
         features=build_model_inputs(columns, transform, config["feature_groups"], config["quantile_buckets"]),
         like_threshold=config.get("like_threshold"),

@@ -26,7 +26,9 @@ from pipeline.options import (
     load_config_or_fail,
     load_schema_or_fail,
 )
+from pipeline.report import cli as report_cli
 from pipeline.schema_cli import schema_app
+from pipeline.simulation import cli as simulation_cli
 from pipeline.study import cli as study_cli
 
 app = typer.Typer(
@@ -42,6 +44,8 @@ app.add_typer(schema_app, name="schema")
 serving_cli.register(app)
 tuning_cli.register(app)
 study_cli.register(app)
+simulation_cli.register(app)
+report_cli.register(app)
 
 
 def main() -> None:

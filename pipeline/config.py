@@ -50,6 +50,17 @@ class FeatureConfig(Section):
     """Also compute statistics of the transformed data. Costs about as much as the transformation itself."""
 
 
+class PropensityWeightingConfig(Section):
+    """Inverse propensity weights of the interactions that models learn from (Schnabel et al., "Recommendations as
+    treatments", ICML 2016): what the logging policy seldom showed counts for more, so that a model learns what people
+    take and not what they were shown."""
+
+    clip: float = Field(default=10.0, ge=1)
+    """Largest weight: an interaction counts min(1 / propensity where it was shown, clip), or 1 if it was not shown."""
+    normalise: bool = True
+    """Divide by the mean weight of the training split, so that settings keep their meaning."""
+
+
 class ModelConfig(Section):
     """Which recommender to train."""
 
@@ -62,6 +73,9 @@ class ModelConfig(Section):
     refit: bool = False
     """After everything was decided on the validation split, fit again on the training and validation splits together:
     about twice the training time, for a model that knows the latest interactions."""
+    propensity_weighting: PropensityWeightingConfig | None = None
+    """Weigh interactions by their inverse propensity; every family honours it. Needs `data.propensity`. Unset: all
+    interactions count alike."""
     use_tuned: bool = False
     """Train with what the latest `marquee tune` of this family found in this workspace; `settings` win over it."""
 
@@ -75,23 +89,66 @@ class TunerConfig(Section):
     """Fits per family at most; the first is one with the settings as they are."""
 
 
-class ThresholdConfig(Section):
+class RuleConfig(Section):
     """One rule that a model must satisfy to be blessed."""
 
     metric: str
-    """Metric name, e.g. `ndcg@10`; `ndcg@10_lower` is the lower end of its 95 % interval, which asks for certainty."""
+    """Metric name, e.g. `ndcg@10`."""
     slice: dict[str, str] = Field(default={})
     """Feature values of the slice, e.g. `{gender: F}`. Empty: overall."""
     minimum: float | None = None
     """Lowest acceptable value."""
+    maximum: float | None = None
+    """Highest acceptable value, for metrics of which less is better."""
     minimum_change: float | None = None
-    """Lowest acceptable difference to the last blessed model (negative tolerates a loss)."""
+    """Lowest acceptable difference to the last blessed model. 0 asks for an improvement, below 0 tolerates a loss."""
+    maximum_change: float | None = None
+    """Highest acceptable difference."""
+    certain: bool = True
+    """Whether the whole 95 % interval must satisfy the rule, or the estimate only."""
+    least_users: int = Field(default=0, ge=0)
+    """Users that the slice must have for the rule to be judged; with fewer it is left out."""
 
     @pydantic.model_validator(mode="after")
-    def _require_a_bound(self) -> ThresholdConfig:
-        if self.minimum is None and self.minimum_change is None:
-            raise ValueError("a threshold needs `minimum`, `minimum_change` or both; received neither")
+    def _require_a_bound(self) -> RuleConfig:
+        if all(bound is None for bound in (self.minimum, self.maximum, self.minimum_change, self.maximum_change)):
+            raise ValueError(
+                "a rule needs one or more of `minimum`, `maximum`, `minimum_change` and `maximum_change`; received none"
+            )
         return self
+
+
+class ProtectedSlicesConfig(Section):
+    """Slices on which no model may be significantly worse than the last blessed one, however good it is overall."""
+
+    slices: tuple[tuple[str, ...], ...] = Field(min_length=1)
+    """Features, or crosses of features, of `evaluation.slices`: each of their values is protected."""
+    metric: str = "ndcg@10"
+    """Metric name."""
+    tolerance: float = Field(default=0.0, ge=0.0)
+    """Loss that is tolerated. The model is refused if the whole 95 % interval of the change is beyond it."""
+    least_users: int = Field(default=20, ge=2)
+    """Users that a slice must have to be judged."""
+
+
+class GateConfig(Section):
+    """What a model must satisfy to be blessed. Without a rule that can be judged no model is."""
+
+    rules: tuple[RuleConfig, ...] = ()
+    """All must hold."""
+    protected: tuple[ProtectedSlicesConfig, ...] = ()
+    """Slices that must not be harmed."""
+
+
+class PolicyConfig(Section):
+    """Off-policy estimates of what a model would earn, from the log of what another one showed."""
+
+    positions: int = Field(default=10, ge=1)
+    """Length of the lists that are judged: their first so many positions, of those that the log has."""
+    clip: float = Field(default=10.0, gt=0)
+    """Largest weight of `policy_value_clipped_ips`."""
+    least_effective_sample_size: float = Field(default=100.0, ge=1)
+    """Effective number of impressions, of what the model would have shown too, below which no value is given."""
 
 
 class EvaluationConfig(Section):
@@ -106,10 +163,15 @@ class EvaluationConfig(Section):
     `data.like_threshold`, `continue_watching` needs repeats."""
     slices: tuple[tuple[str, ...], ...] = ()
     """Slices by raw or derived feature, e.g. `[gender]`, or a cross `[gender, age_band]`. Overall is always there."""
-    thresholds: tuple[ThresholdConfig, ...] = ()
+    gate: GateConfig = GateConfig()
     """Rules of the gate. A model that fails one is not blessed and never pushed."""
+    genre_feature: str | None = None
+    """Item column, tagged `multi_hot`, that holds a title's genres or the like; diversity and calibration of lists are
+    about it. Unset: they are not reported."""
+    policy: PolicyConfig | None = None
+    """Off-policy estimates. Unset: as by default, where `data.propensity` is set."""
     confidence_intervals: bool = True
-    """Compute 95 % intervals by a jackknife over users, at little cost."""
+    """Compute 95 % intervals by a Poisson bootstrap over users, at little cost."""
 
     @pydantic.field_validator("bands")
     @classmethod
@@ -139,6 +201,28 @@ class ServingConfig(Section):
     """Time a candidate has to load and answer."""
 
 
+class ModelCardConfig(Section):
+    """Free text of the model card in `marquee report`; everything else there is stated from the run."""
+
+    intended_use: str = (
+        "Ranking the titles of one catalogue for one user of the service whose log it was fitted on: the next title, "
+        "titles like the latest one, and the order of given candidates."
+    )
+    """What the model is meant for."""
+    out_of_scope: str = (
+        "Judging people, or guessing anything about them but what they may want to see next; other catalogues than its "
+        "own; decisions that cannot be undone."
+    )
+    """What it must not be used for."""
+    owner: str = "Not named; set `model_card.owner`."
+    """Who answers for it, and how to reach them."""
+    ethical_considerations: str = (
+        "It learns from what people took, so it repeats what they were offered before: popular titles, and the habits "
+        "of the majority. Look at the slices and gaps before it is pushed."
+    )
+    """What may go wrong for the people concerned."""
+
+
 class PipelineConfig(Section):
     """Everything a run of the pipeline depends on."""
 
@@ -156,6 +240,7 @@ class PipelineConfig(Section):
     tuner: TunerConfig = TunerConfig()
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
+    model_card: ModelCardConfig = ModelCardConfig()
     beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
     """Arguments of Apache Beam pipelines, e.g. `--runner=FlinkRunner`."""
 
@@ -175,6 +260,29 @@ class PipelineConfig(Section):
     def fixed_settings_of(self, family: str) -> dict[str, Any]:
         """Returns what `model.settings` say of a family: nothing, unless it is the model's."""
         return self.model.settings if family == self.model.family else {}
+
+    @pydantic.model_validator(mode="after")
+    def _policies_need_impressions(self) -> PipelineConfig:
+        if self.data.propensity is None:
+            fields = {"evaluation.policy": self.evaluation.policy}
+            fields["model.propensity_weighting"] = self.model.propensity_weighting
+            for field, value in fields.items():
+                if value is not None:
+                    raise ValueError(f"{field} needs data.propensity; received {value.model_dump()} and no propensity")
+        elif self.policy is not None and self.policy.positions > self.serving.top_k:
+            raise ValueError(
+                f"evaluation.policy.positions must be at most serving.top_k, {self.serving.top_k}; "
+                f"received {self.policy.positions}"
+            )
+        return self
+
+    @property
+    def policy(self) -> PolicyConfig | None:
+        """The off-policy estimates to make; None where the log has no propensities."""
+        if self.data.propensity is None:
+            return None
+        policy = self.evaluation.policy or PolicyConfig(positions=min(10, self.serving.top_k))
+        return policy if self.data.position else policy.model_copy(update={"positions": 1})
 
     @property
     def artifact_root(self) -> str:

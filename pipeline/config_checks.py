@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from modules.derived_names import SLICES, band_name
-from modules.features import ColumnTable, Role, SchemaError, history_feature_name, parse_schema
+from modules.features import ColumnTable, Kind, Role, SchemaError, history_feature_name, parse_schema
 from pipeline.config import ConfigError, EvaluationConfig, PipelineConfig
+from pipeline.impression_schema import with_impressions
 
 
 def read_schema(config: PipelineConfig) -> schema_pb2.Schema:
@@ -19,7 +20,7 @@ def read_schema(config: PipelineConfig) -> schema_pb2.Schema:
     """
     text = config.read_schema_text()
     try:
-        schema = parse_schema(text, config.schema_file)
+        schema = parse_schema(with_impressions(text, config.data), config.schema_file)
         ColumnTable.from_schema(schema)
     except SchemaError as error:
         raise ConfigError(f"schema_file: {config.schema_file} cannot be used: {error}") from error
@@ -31,7 +32,8 @@ def check_against_schema(config: PipelineConfig) -> None:
 
     Raises:
       ConfigError: for the schema (see `read_schema`), a feedback that the schema's history does not record, bands of
-        something else than a numeric column, and slices of features that neither the schema nor the bands have;
+        something else than a numeric column, genres that are no multi-valued column of the titles, and slices of
+        features that neither the schema nor the bands have;
         naming the field, the value received and what was expected.
     """
     columns = ColumnTable.from_schema(read_schema(config))
@@ -40,7 +42,7 @@ def check_against_schema(config: PipelineConfig) -> None:
 
 
 def check_evaluation(evaluation: EvaluationConfig, columns: ColumnTable) -> None:
-    """Checks bands and slices; see `check_against_schema`.
+    """Checks bands, genres and slices; see `check_against_schema`.
 
     Raises:
       ConfigError: naming the field, the value received and what was expected.
@@ -56,6 +58,12 @@ def check_evaluation(evaluation: EvaluationConfig, columns: ColumnTable) -> None
                 f"evaluation.bands: the slice {name!r} of the bands of {column!r} has the name of another feature; "
                 f"rename that in the schema"
             )
+    genres = [column.name for column in columns.with_role(Role.ITEM) if column.kind is Kind.MULTI_HOT]
+    if evaluation.genre_feature is not None and evaluation.genre_feature not in genres:
+        raise ConfigError(
+            f"evaluation.genre_feature: received {evaluation.genre_feature!r}; expected one of the item columns tagged "
+            f"{Kind.MULTI_HOT.value!r}, {genres}"
+        )
     known = raw | set(SLICES) | {band_name(column) for column in evaluation.bands}
     for field, names in _sliced_features(evaluation):
         for name in names:
@@ -77,5 +85,8 @@ def _check_feedback(config: PipelineConfig, columns: ColumnTable) -> None:
 def _sliced_features(evaluation: EvaluationConfig) -> Iterator[tuple[str, tuple[str, ...]]]:
     for position, names in enumerate(evaluation.slices):
         yield f"evaluation.slices.{position}", names
-    for position, threshold in enumerate(evaluation.thresholds):
-        yield f"evaluation.thresholds.{position}.slice", tuple(threshold.slice)
+    for position, rule in enumerate(evaluation.gate.rules):
+        yield f"evaluation.gate.rules.{position}.slice", tuple(rule.slice)
+    for position, protected in enumerate(evaluation.gate.protected):
+        for number, names in enumerate(protected.slices):
+            yield f"evaluation.gate.protected.{position}.slices.{number}", names

@@ -6,7 +6,7 @@ Importing this module imports neither TensorFlow nor TFX.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import pydantic
@@ -90,6 +90,14 @@ class DataConfig(Section):
     """User profiles. Must map `user_id`. Unset: users have no columns of their own."""
     feedback: str | None = None
     """Interaction column that holds the feedback (a rating, seconds watched); it is written to the history too."""
+    propensity: str | None = None
+    """Interaction column that makes the log one of impressions: the probability, known when it was logged, that what
+    decided then would show this title at this position, in (0, 1]. With a `separator` the cell holds the probabilities
+    of the title at positions 1, 2, ..., which must reach to its own position. A row with a propensity and an empty
+    feedback cell was shown and not taken; a row with feedback and no propensity is an interaction that was not shown.
+    Needs `feedback`."""
+    position: str | None = None
+    """Interaction column that holds the position in the list shown, from 1. Unset: lists of one title."""
     like_threshold: float | None = Field(default=None, allow_inf_nan=False)
     """Feedback from which on a title counts as liked, e.g. 4 of 5 stars. Unset: models are not judged by likings."""
     splits: SplitConfig = SplitConfig()
@@ -116,17 +124,50 @@ class DataConfig(Section):
         others = sorted(set(self.interactions.columns) - set(required["interactions"]))
         if self.feedback is not None and self.feedback not in others:
             raise ValueError(f"feedback must name one of interactions.columns {others}; received {self.feedback!r}")
+        self._check_impressions(others)
         if self.like_threshold is not None and self.feedback is None:
             raise ValueError(
                 f"like_threshold needs a feedback column; received {self.like_threshold:g} and no feedback"
             )
         return self
 
+    def _check_impressions(self, others: Sequence[str]) -> None:
+        """Makes sure that propensity and position can be what they are said to be; raises a `ValueError` if not."""
+        for field, column_type in (("propensity", "float"), ("position", "int")):
+            name = getattr(self, field)
+            if name is None:
+                continue
+            if name not in others or name == self.feedback:
+                columns = [other for other in others if other != self.feedback]
+                raise ValueError(f"{field} must name one of interactions.columns {columns}; received {name!r}")
+            declared = self.interactions.columns[name].type
+            if declared not in (None, column_type):
+                raise ValueError(
+                    f"{field}: interactions.columns.{name}.type must be {column_type} or unset; received {declared!r}"
+                )
+        if self.propensity is None:
+            if self.position is not None:
+                raise ValueError(f"position needs a propensity column; received {self.position!r} and no propensity")
+            return
+        if self.feedback is None:
+            raise ValueError(f"propensity needs a feedback column; received {self.propensity!r} and no feedback")
+        if self.position == self.propensity:
+            raise ValueError(f"position and propensity must be two columns; received {self.position!r} for both")
+        if self.position is None and self.interactions.columns[self.propensity].separator:
+            raise ValueError(
+                f"propensity: the column {self.propensity!r} has a separator, for the probabilities at several "
+                "positions; expected a position column, too"
+            )
+        if self.position is not None and self.interactions.columns[self.position].separator:
+            raise ValueError(f"position: the column {self.position!r} must hold one value; received a separator")
+
     @pydantic.model_validator(mode="after")
     def _name_features_once(self) -> DataConfig:
         taken = {features.HISTORY_ITEM_IDS, features.HISTORY_TIMESTAMPS, features.SEEN_ITEM_IDS}
         if self.feedback is not None:
             taken.add(features.history_feature_name(self.feedback))
+        if self.propensity is not None:
+            taken.add(features.IMPRESSION)
         keys = {"interactions": None, "items": features.ITEM_ID, "users": features.USER_ID}
         for table_name, key in keys.items():
             table = getattr(self, table_name)

@@ -1,22 +1,20 @@
-"""Reads what the Evaluator found out: metrics by slice, and why a model was not blessed."""
+"""Reads what the Evaluator found out: metrics by slice, with intervals and differences to the baseline."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Mapping
 
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
-from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2, validation_result_pb2
+from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 
-from modules.metrics.reporting import LOWER_SUFFIX
+from modules.metrics.event_counts import EXAMPLE_COUNT, USER_COUNT
 from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums
 from pipeline.evaluation import BASELINE, CANDIDATE
 
 OVERALL = "overall"
-EXAMPLE_COUNT = "example_count"
 
 
 class EvaluationError(ValueError):
@@ -54,11 +52,13 @@ class EvaluationResult:
     Attributes:
       slices: metrics by slice name and metric name, e.g. `slices["age_band=25-34, gender=F"]["ndcg@10"]`. The
         features of a cross stand in alphabetical order; overall comes first, then the slices by name.
-      example_counts: examples in each slice.
+      example_counts: interactions in each slice.
+      user_counts: users that they are of.
     """
 
     slices: Mapping[str, Mapping[str, MetricValue]]
     example_counts: Mapping[str, int]
+    user_counts: Mapping[str, int]
 
     @property
     def has_baseline(self) -> bool:
@@ -76,12 +76,14 @@ def read_evaluation(evaluation_uri: str) -> EvaluationResult:
       EvaluationError: if the folder holds no metrics.
     """
     messages = _load_messages(evaluation_uri)
-    slices, counts = {}, {}
+    slices: dict[str, dict[str, MetricValue]] = {}
+    counts: dict[str, dict[str, int]] = {EXAMPLE_COUNT: {}, USER_COUNT: {}}
     for name in sorted(messages, key=lambda slice_name: (slice_name != OVERALL, slice_name)):
         metrics = _read_metrics(messages[name])
-        counts[name] = int(metrics.pop(EXAMPLE_COUNT).value)
+        for counted, of_slices in counts.items():
+            of_slices[name] = int(metrics.pop(counted).value) if counted in metrics else 0
         slices[name] = metrics
-    return EvaluationResult(slices, counts)
+    return EvaluationResult(slices, counts[EXAMPLE_COUNT], counts[USER_COUNT])
 
 
 def read_user_sums(evaluation_uri: str, task: str, model_name: str = CANDIDATE) -> UserSums:
@@ -113,27 +115,14 @@ def read_user_sums(evaluation_uri: str, task: str, model_name: str = CANDIDATE) 
     )
 
 
-def read_validation(evaluation_uri: str) -> list[str]:
-    """Returns, in plain words, every reason why the gate does not let the model through; none if it does.
+def slice_name(features: Mapping[str, object]) -> str:
+    """Returns the name of the slice of these features' values; they stand in alphabetical order."""
+    return ", ".join(f"{feature}={features[feature]}" for feature in sorted(features)) or OVERALL
 
-    Args:
-      evaluation_uri: folder of the ModelEvaluation artifact.
 
-    Raises:
-      EvaluationError: if the folder holds no verdict.
-    """
-    if not tf.io.gfile.glob(os.path.join(evaluation_uri, "validations*")):
-        raise EvaluationError(f"{evaluation_uri} holds no verdict: expected a file named validations*")
-    verdict = tfma.load_validation_result(evaluation_uri)
-    reasons = []
-    if verdict.missing_thresholds:
-        reasons.append("the gate has no threshold; a model is blessed only against one")
-    for of_slice in verdict.metric_validations_per_slice:
-        slice_name = _slice_name(of_slice.slice_key)
-        reasons += [_describe_failure(failure, slice_name) for failure in of_slice.failures]
-    for spec in verdict.missing_slices:
-        reasons.append(f"no test example falls into the slice that the gate names: {_describe_spec(spec)}")
-    return reasons
+def slice_features(name: str) -> list[str]:
+    """Returns the features of a slice, from its name."""
+    return [] if name == OVERALL else [part.partition("=")[0] for part in name.split(", ")]
 
 
 def _load_messages(evaluation_uri: str) -> dict[str, metrics_for_slice_pb2.MetricsForSlice]:
@@ -146,7 +135,7 @@ def _read_metrics(message: metrics_for_slice_pb2.MetricsForSlice) -> dict[str, M
     fields: dict[str, dict[str, float]] = {}
     for item in message.metric_keys_and_values:
         name = item.key.name
-        if name.startswith("__") or name.endswith((LOWER_SUFFIX, USER_SUMS_SUFFIX)):
+        if name.startswith("__") or name.endswith(USER_SUMS_SUFFIX):
             continue
         field = "change" if item.key.is_diff else "baseline" if item.key.model_name == BASELINE else "value"
         values = fields.setdefault(name, {})
@@ -159,31 +148,8 @@ def _read_metrics(message: metrics_for_slice_pb2.MetricsForSlice) -> dict[str, M
 
 
 def _slice_name(key: metrics_for_slice_pb2.SliceKey) -> str:
-    parts = []
+    features = {}
     for single in key.single_slice_keys:
         value = getattr(single, single.WhichOneof("kind"))
-        parts.append(f"{single.column}={value.decode() if isinstance(value, bytes) else value}")
-    return ", ".join(sorted(parts)) or OVERALL
-
-
-def _describe_spec(spec: config_pb2.SlicingSpec) -> str:
-    return ", ".join(sorted(f"{feature}={value}" for feature, value in spec.feature_values.items())) or OVERALL
-
-
-def _describe_failure(failure: validation_result_pb2.ValidationFailure, slice_name: str) -> str:
-    name = failure.metric_key.name
-    if name.endswith(LOWER_SUFFIX):
-        name = f"the 95 % lower bound of {name.removesuffix(LOWER_SUFFIX)}"
-    where = slice_name if slice_name == OVERALL else f"on {slice_name}"
-    if not failure.HasField("metric_value"):
-        return f"{name} {where} was not computed"
-    value = failure.metric_value.double_value.value
-    if failure.metric_threshold.HasField("change_threshold"):
-        least = failure.metric_threshold.change_threshold.absolute.value
-        wanted = f"the gate asks for a change of at least {least:+.4g}"
-        if math.isnan(value):
-            return f"{name} {where} has an undefined change against the last blessed model; {wanted}"
-        return f"{name} {where} changed by {value:+.4g} against the last blessed model; {wanted}"
-    least = failure.metric_threshold.value_threshold.lower_bound.value
-    wanted = "a defined value" if math.isinf(least) else f"at least {least:.4g}"
-    return f"{name} {where} is {'undefined' if math.isnan(value) else f'{value:.4g}'}; the gate asks for {wanted}"
+        features[single.column] = value.decode() if isinstance(value, bytes) else value
+    return slice_name(features)

@@ -38,7 +38,7 @@ def next_steps(report: RunReport, settings: PipelineConfig, config: str, *overri
     if report.state in ("failed", "interrupted"):
         steps.append(f"{command('run')}  # once that is mended; what was done is not done again")
     elif report.blessed is False:
-        steps.append(f"# The rules are evaluation.thresholds of {config}; compare them with the metrics above.")
+        steps.append(f"# The rules are evaluation.gate of {config}; compare them with the metrics above.")
     elif report.pushed is not None and report.served_version is None:
         steps.append(f"{command('run')}  # pushes the model anew")
     if report.served_version is not None:

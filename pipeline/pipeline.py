@@ -23,6 +23,7 @@ from tfx.types.standard_artifacts import HyperParameters, Model, ModelBlessing
 
 from modules.hyperparameters import search_space
 from modules.models.registry import FAMILIES, create_recommender
+from modules.training_data import IMPRESSIONS
 from pipeline.code_version import code_version
 from pipeline.components.anomaly_gate import AnomalyGate
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
@@ -37,7 +38,8 @@ from pipeline.components.recommender_tuner import RecommenderTuner
 from pipeline.components.server_validator import ServerValidator
 from pipeline.config import ConfigError, PipelineConfig, describe_validation_error
 from pipeline.config_checks import check_against_schema
-from pipeline.evaluation import build_eval_config
+from pipeline.evaluation import build_eval_config, off_policy_settings
+from pipeline.impression_schema import with_impressions
 from pipeline.search_results import latest_search, tuner_id
 
 HYPERPARAMETERS = "hyperparameters"
@@ -76,10 +78,13 @@ def create_pipeline(
     # Ranks the whole catalogue for each test event, slice by slice, and blesses the model if it passes the gate.
     evaluator = RecommenderEvaluator(
         examples=data.interactions.outputs["examples"],
-        example_splits=["test"],
+        example_splits=["test", *(["impressions_test"] if config.data.propensity else [])],
         model=trainer.outputs["model"],
         baseline_model=baseline.outputs["model"],
-        eval_config=build_eval_config(config.evaluation, config.data.feedback, config.data.like_threshold),
+        eval_config=build_eval_config(
+            config.evaluation, config.data.feedback, config.data.like_threshold, off_policy_settings(config)
+        ),
+        gate=config.evaluation.gate,
         schema=data.schema.outputs["schema"],
     )
 
@@ -140,7 +145,8 @@ def prepare_data(config: PipelineConfig) -> PreparedData:
     Raises:
       ConfigError: if the schema cannot be read.
     """
-    schema_text = config.read_schema_text()
+    schema_text = with_impressions(config.read_schema_text(), config.data)
+    has_impressions = config.data.propensity is not None
 
     # Joins the tables and writes an example per interaction, with the history that was known at its time.
     interactions = InteractionExampleGen(config.data, config.rejected_rows_directory)
@@ -179,7 +185,9 @@ def prepare_data(config: PipelineConfig) -> PreparedData:
             "code_version": code_version("preprocessing.py", "features.py", "derived_names.py"),
             **config.features.model_dump(include={"quantile_buckets", "text_tokens", "max_vocabulary_size"}),
         },
-        splits_config=SplitsConfig(analyze=["train"], transform=["train", "eval"]),
+        splits_config=SplitsConfig(
+            analyze=["train"], transform=["train", "eval", *([IMPRESSIONS] if has_impressions else [])]
+        ),
         disable_statistics=not config.features.transform_statistics,
         # The cache of partial analyses pays off only where many spans are analysed at once.
         disable_analyzer_cache=True,
@@ -223,10 +231,12 @@ def create_trainer(config: PipelineConfig, data: PreparedData, searched: Resolve
         run_fn="modules.trainer.run_fn",
         custom_config={
             **_inputs_config(config),
-            "model": config.model.model_dump(mode="json", exclude={"use_tuned"}),
+            "model": config.model.model_dump(mode="json", exclude={"use_tuned", "propensity_weighting"}),
             "tuned": config.tuned.get(config.model.family, {}),
             "bands": {column: list(boundaries) for column, boundaries in config.evaluation.bands.items()},
             "top_k": config.serving.top_k,
+            "genre_feature": config.evaluation.genre_feature,
+            **_policy_config(config),
         },
     )
 
@@ -313,7 +323,20 @@ def _inputs_config(config: PipelineConfig) -> dict[str, Any]:
         "feature_groups": list(config.features.groups),
         "quantile_buckets": config.features.quantile_buckets,
         "like_threshold": config.data.like_threshold,
+        **_weighting_config(config),
     }
+
+
+def _weighting_config(config: PipelineConfig) -> dict[str, Any]:
+    weighting = config.model.propensity_weighting
+    if weighting is None:
+        return {}
+    return {"propensity_weighting": {"propensity": config.data.propensity, **weighting.model_dump()}}
+
+
+def _policy_config(config: PipelineConfig) -> dict[str, Any]:
+    """What the trainer needs to know of the lists that off-policy estimates are about; nothing without impressions."""
+    return {"policy_positions": config.policy.positions} if config.policy is not None else {}
 
 
 def assemble(config: PipelineConfig, components: Sequence[BaseComponent], metadata_path: str | None) -> Pipeline:

@@ -32,6 +32,8 @@ def print_summary(report: RunReport, console: Console) -> None:
         console.print(_metrics_table(report))
         console.print(_tasks_table(report))
         console.print(_slices_table(report))
+    if report.gate:
+        console.print(_gate_table(report))
     _print_decision(report, console)
     if report.failure is not None:
         console.print(f"\n[red]The run failed:[/red] {escape(report.failure)}", highlight=False, soft_wrap=True)
@@ -113,16 +115,22 @@ def _add_value_columns(table: Table, report: RunReport) -> None:
     if report.baseline_metrics.get(OVERALL):
         table.add_column("last blessed", justify="right")
         table.add_column("change", justify="right")
+        table.add_column("95 % interval", justify="right")
 
 
 def _value_cells(report: RunReport, name: str) -> list[str]:
     """Returns an overall metric's cells of the columns of `_add_value_columns`."""
     value, baseline = report.metrics[OVERALL][name], report.baseline_metrics.get(OVERALL, {})
-    interval = report.intervals.get(OVERALL, {}).get(name)
-    cells = [f"{value:.4f}", f"{interval[0]:.4f} – {interval[1]:.4f}" if interval else ""]
+    cells = [f"{value:.4f}", _interval_cell(report.intervals.get(OVERALL, {}).get(name))]
     if baseline:
-        cells += [f"{baseline[name]:.4f}", _signed(value - baseline[name])] if name in baseline else ["", ""]
+        change = report.changes.get(OVERALL, {}).get(name)
+        cells += [f"{baseline[name]:.4f}" if name in baseline else ""]
+        cells += [_signed(change.value), _interval_cell(change.interval, "+")] if change else ["", ""]
     return cells
+
+
+def _interval_cell(interval: tuple[float, float] | None, sign: str = "") -> str:
+    return f"{interval[0]:{sign}.4f} – {interval[1]:{sign}.4f}" if interval else ""
 
 
 def _slices_table(report: RunReport) -> Table:
@@ -141,7 +149,7 @@ def _slices_table(report: RunReport) -> Table:
             escape(name),
             f"{report.example_counts.get(name, 0):,}",
             f"{metrics[_SLICE_METRIC]:.4f}",
-            f"{interval[0]:.4f} – {interval[1]:.4f}" if interval else "",
+            _interval_cell(interval),
         ]
         if report.baseline_metrics:
             baseline = report.baseline_metrics.get(name, {}).get(_SLICE_METRIC)
@@ -150,11 +158,26 @@ def _slices_table(report: RunReport) -> Table:
     return table
 
 
+def _gate_table(report: RunReport) -> Table:
+    table = Table(title="Gate", title_justify="left", box=None, pad_edge=False)
+    table.add_column("rule")
+    table.add_column("slice")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    table.add_column("passed")
+    for line in report.gate:
+        value = "" if line.value is None else f"{line.value:.4f}"
+        interval = None if line.lower is None or line.upper is None else (line.lower, line.upper)
+        passed = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "[yellow]not judged[/yellow]"}[line.passed]
+        table.add_row(escape(line.rule), escape(line.slice), value, _interval_cell(interval), passed)
+    return table
+
+
 def _print_decision(report: RunReport, console: Console) -> None:
     console.print()
     if report.blessed is not None:
         if report.blessed:
-            console.print("[green]Blessed[/green]: every threshold holds.")
+            console.print("[green]Blessed[/green]: every rule that could be judged holds.")
         else:
             console.print("[red]Not blessed[/red]:")
             for reason in report.blessing_failures:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import fcntl
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,30 @@ class ComponentReport(BaseModel):
     """Wall-clock seconds, from the driver's start to publication; 0 for one that never got so far."""
 
 
+class ChangeReport(BaseModel):
+    """How a metric differs from that of the last blessed model."""
+
+    value: float
+    """Candidate minus baseline."""
+    interval: tuple[float, float] | None
+    """95 % confidence interval of the difference, computed pairwise."""
+
+
+class GateLine(BaseModel):
+    """One line of the gate's table; see `pipeline.gate.Judgement`."""
+
+    rule: str
+    slice: str
+    metric: str
+    value: float | None
+    lower: float | None
+    upper: float | None
+    bound: str
+    needed: float
+    passed: bool | None
+    reason: str
+
+
 class PushReport(BaseModel):
     """Where a model went."""
 
@@ -82,8 +107,14 @@ class RunReport(BaseModel):
     """95 % confidence intervals of the same."""
     baseline_metrics: dict[str, dict[str, float]] = {}
     """The same metrics of the last blessed model; empty without one."""
+    changes: dict[str, dict[str, ChangeReport]] = {}
+    """The differences to it, by slice and name."""
     example_counts: dict[str, int] = {}
     """Test events by slice."""
+    user_counts: dict[str, int] = {}
+    """Users that they are of."""
+    gate: list[GateLine] = []
+    """The gate's table, line by line."""
     blessed: bool | None = None
     """Whether the model passed the gate; None if it was not evaluated."""
     blessing_failures: list[str] = []
@@ -252,21 +283,33 @@ def _read_verdict(uri: str) -> dict[str, Any]:
     verdict = _read_json(uri, VERDICT_FILE)
     slices = verdict.get("slices", {})
 
-    def collect(field: str) -> dict[str, dict[str, float]]:
-        return {
-            slice_name: {name: metric[field] for name, metric in metrics.items() if metric[field] is not None}
+    def collect(read: Callable[[dict[str, float | None]], Any]) -> dict[str, dict[str, Any]]:
+        found = {
+            slice_name: {name: read(metric) for name, metric in metrics.items()}
             for slice_name, metrics in slices.items()
         }
+        return {
+            slice_name: {name: value for name, value in values.items() if value is not None}
+            for slice_name, values in found.items()
+        }
 
-    lower, upper, baseline = collect("lower"), collect("upper"), collect("baseline")
+    def interval(metric: dict[str, float | None], prefix: str = "") -> tuple[float, float] | None:
+        lower, upper = metric[f"{prefix}lower"], metric[f"{prefix}upper"]
+        return None if lower is None or upper is None else (lower, upper)
+
+    def change(metric: dict[str, float | None]) -> ChangeReport | None:
+        value = metric["change"]
+        return None if value is None else ChangeReport(value=value, interval=interval(metric, "change_"))
+
+    baseline, changes = collect(lambda metric: metric["baseline"]), collect(change)
     return {
-        "metrics": collect("value"),
-        "intervals": {
-            slice_name: {name: (low[name], upper[slice_name][name]) for name in low if name in upper[slice_name]}
-            for slice_name, low in lower.items()
-        },
+        "metrics": collect(lambda metric: metric["value"]),
+        "intervals": collect(interval),
         "baseline_metrics": baseline if any(baseline.values()) else {},
+        "changes": changes if any(changes.values()) else {},
         "example_counts": verdict.get("example_counts", {}),
+        "user_counts": verdict.get("user_counts", {}),
+        "gate": [GateLine.model_validate(line) for line in verdict.get("gate", [])],
         "blessing_failures": verdict.get("failures", []),
     }
 

@@ -49,7 +49,7 @@ def test_shipped_configurations_load(name):
     assert config.name == name
     assert config == load_config(CONFIG_DIRECTORY / f"{name}.yaml")
     assert "tag:" in config.read_schema_text()
-    assert config.evaluation.thresholds
+    assert config.evaluation.gate.rules and config.evaluation.gate.protected
 
 
 def test_a_minimal_document_gets_the_documented_defaults(tmp_path):
@@ -132,8 +132,9 @@ def test_every_field_is_documented():
         ),
         ({"evaluation": {"top_k": [0]}}, "evaluation.top_k.0: received 0; expected: Input should be greater than"),
         (
-            {"evaluation": {"thresholds": [{"metric": "ndcg@10"}]}},
-            "evaluation.thresholds.0: a threshold needs `minimum`, `minimum_change` or both; received neither",
+            {"evaluation": {"gate": {"rules": [{"metric": "ndcg@10"}]}}},
+            "evaluation.gate.rules.0: a rule needs one or more of `minimum`, `maximum`, `minimum_change` and "
+            "`maximum_change`; received none",
         ),
         ({"model": {"seed": 1.5}}, "model.seed: received 1.5; expected: "),
         (

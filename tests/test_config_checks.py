@@ -22,7 +22,7 @@ def test_everything_that_exists_may_be_sliced_by():
             [
                 "evaluation.bands={age: [18], release_year: [1990]}",
                 "evaluation.slices=[[user_id], [zip_code, release_year_band], [hour, user_activity, title_popularity]]",
-                "evaluation.thresholds=[{metric: ndcg@10, minimum: 0, slice: {age_band: 18+, gender: F}}]",
+                "evaluation.gate.rules=[{metric: ndcg@10, minimum: 0, slice: {age_band: 18+, gender: F}}]",
             ],
         )
     )
@@ -40,8 +40,8 @@ def test_everything_that_exists_may_be_sliced_by():
         ("evaluation.slices=[[age], [gender, sex]]", "evaluation.slices.1: received 'sex'; expected one of ['age', "),
         ("evaluation.slices=[[release_year_band]]", "evaluation.slices.0: received 'release_year_band'; expected one"),
         (
-            "evaluation.thresholds=[{metric: ndcg@10, minimum: 0, slice: {device: tv}}]",
-            "evaluation.thresholds.0.slice: received 'device'; expected one of ['age', 'age_band', ",
+            "evaluation.gate.rules=[{metric: ndcg@10, minimum: 0, slice: {device: tv}}]",
+            "evaluation.gate.rules.0.slice: received 'device'; expected one of ['age', 'age_band', ",
         ),
         (
             "data.like_threshold=null data.feedback=null",

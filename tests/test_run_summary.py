@@ -218,7 +218,7 @@ def test_next_steps_are_of_the_configuration_and_of_a_user_that_exists(settings:
 
 def test_next_steps_help_when_nothing_was_pushed(settings: PipelineConfig) -> None:
     refused = next_steps(make_report(blessed=False), settings, "synthetic")
-    assert "evaluation.thresholds of synthetic" in refused[0]
+    assert "evaluation.gate of synthetic" in refused[0]
     assert refused[1:] == ["marquee status --json --config synthetic"]
     failed = next_steps(make_report(state="failed"), settings, "synthetic")
     assert failed[0].startswith("marquee run --config synthetic  #")

@@ -37,12 +37,13 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from modules.features import TIMESTAMP, USER_ID
-from modules.metrics import jackknife
+from modules.metrics.bootstrap import poisson_weights
 from modules.metrics.graded_ranking import ordered_pairs, pairs_within_groups, query_ndcg
 from modules.metrics.model_outputs import (
     LIKE_PROBABILITY,
     PREDICTED_FEEDBACK,
     TARGET_SCORE,
+    is_impression,
     metric_key,
     read_features,
     read_number,
@@ -79,8 +80,8 @@ class FeedbackMetrics(metric_types.Metric):
         Args:
           feedback: raw feature that holds the feedback.
           like_threshold: feedback from which on a title counts as liked.
-          with_intervals: whether each metric and each difference carries a 95 % interval by a jackknife over users, its
-            lower bound is reported as `<metric>_lower`, and each model gets `rank_user_sums` (`user_sums`).
+          with_intervals: whether each metric and each difference carries a 95 % interval (`bootstrap`), and each model
+            gets `rank_user_sums` (`user_sums`).
           name: name of the family. The metrics themselves are named by `FEEDBACK_METRIC_NAMES`.
         """
         super().__init__(
@@ -146,7 +147,7 @@ class FeedbackPreprocessor(metric_types.Preprocessor):
           ValueError: if a model lacks an output (the baseline may), or user or time are not there.
         """
         feedback = read_features(extracts, self._feedback)
-        if not feedback.size:
+        if is_impression(extracts) or not feedback.size:
             return
         times = read_features(extracts, TIMESTAMP)
         if not times.size:
@@ -209,7 +210,7 @@ class FeedbackCombiner(beam.CombineFn):
         for names in (RANK_QUALITY_NAMES, PREDICTION_ERROR_NAMES):
             able = {model: events for model, events in judged.items() if names is RANK_QUALITY_NAMES or events.predicts}
             if able:
-                result.update(self._report(names, able, np.unique(records["group"])))
+                result.update(self._report(names, able, records["group"]))
         if self._with_intervals:
             for model, events in judged.items():
                 result[metric_key(RANK + USER_SUMS_SUFFIX, model)] = events.user_sums().to_bytes()
@@ -219,14 +220,17 @@ class FeedbackCombiner(beam.CombineFn):
         self, names: Sequence[str], judged: dict[str, _JudgedEvents], groups: NDArray[np.int32]
     ) -> dict[metric_types.MetricKey, Any]:
         chosen = [FEEDBACK_METRIC_NAMES.index(name) for name in names]
-        parts = np.unique(groups % jackknife.GROUPS)
-        statistics = [events.statistics(parts) for events in judged.values()]
+        replicates = sizes = None
+        if self._with_intervals:
+            replicates = np.stack([events.replicates()[:, chosen] for events in judged.values()], axis=1)
+            sizes = np.bincount(groups)
         return report_metrics(
             names,
             list(judged),
             self._baseline if self._baseline in judged else None,
-            np.stack([whole[0, chosen] for whole, _ in statistics]),
-            np.stack([without[:, chosen] for _, without in statistics], axis=1) if self._with_intervals else None,
+            np.stack([events.estimates()[chosen] for events in judged.values()]),
+            replicates,
+            sizes,
         )
 
 
@@ -250,6 +254,7 @@ class _JudgedEvents:
         self._group_ids, self._groups = np.unique(self.records["group"].astype(np.int64), return_inverse=True)
         empty = np.zeros((0, 4))
         self._sums, self._counts = self._sum_means() if counted.any() else (empty, empty)
+        self._bins = self._bin()
 
     def user_sums(self) -> UserSums:
         """Returns those metrics that are means, by group of users."""
@@ -257,39 +262,49 @@ class _JudgedEvents:
         columns = [_USER_SUMS[name] for name in names]
         return UserSums(RANK, names, self._group_ids, self._counts[:, columns], self._sums[:, columns])
 
-    def statistics(self, parts: NDArray[np.int32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Returns all metrics over all events, `[1, 6]`, and without each part of the jackknife, `[len(parts), 6]`."""
-        part_of_group = np.searchsorted(parts, self._group_ids % jackknife.GROUPS)
-        part = part_of_group[self._groups]
-        size = len(parts)
+    def estimates(self) -> NDArray[np.float64]:
+        """Returns all metrics over all events, `[6]`, in the order of `FEEDBACK_METRIC_NAMES`."""
+        auc = self._auc_and_influence()[0]
+        return self._combine(
+            np.array([auc]), *(table.sum(axis=0, keepdims=True) for table in (self._sums, self._counts, self._bins))
+        )[0]
 
-        # Pairs that a part takes away: its liked titles with all others, and the reverse; those within it count twice.
-        within = pairs_within_groups(part, self._scores, self._liked, size)
-        touched = np.bincount(part, weights=ordered_pairs(self._scores, self._liked), minlength=size) - within.ordered
-        pairs = np.stack([touched, within.liked, within.others], axis=1)
-        total = np.array([np.dot(ordered_pairs(self._scores, self._liked), self._liked), *pairs[:, 1:].sum(axis=0)])
+    def replicates(self) -> NDArray[np.float64]:
+        r"""Returns the same under each resample of the users, `[B, 6]`.
 
-        sums, counts = (sum_by_group(part_of_group, table, size) for table in (self._sums, self._counts))
-        bins = self._bin(part, size)
-        whole, without = (
-            self._combine(*tables)
-            for tables in (
-                (total[np.newaxis], *(table.sum(axis=0, keepdims=True) for table in (sums, counts, bins))),
-                (total - pairs, *(table.sum(axis=0) - table for table in (sums, counts, bins))),
-            )
+        AUC is no function of sums over users, but of pairs of them. Its replicates are linear in the weights, with
+        the influence $\psi_g$ of each group: $AUC_b = AUC + \sum_g (w_{bg} - 1) \psi_g$ (Obuchowski, Nonparametric
+        analysis of clustered ROC curve data, Biometrics 53(2), 1997).
+        """
+        weights = poisson_weights(self._group_ids)
+        auc, influence = self._auc_and_influence()
+        return self._combine(
+            auc + (weights - 1) @ influence,
+            *(np.tensordot(weights, table, axes=1) for table in (self._sums, self._counts, self._bins)),
         )
-        return whole, without
+
+    def _auc_and_influence(self) -> tuple[float, NDArray[np.float64]]:
+        """Returns the AUC over all events, and by how much a group's weight above 1 changes it: `[G]`."""
+        size, liked = len(self._group_ids), self._liked
+        num_liked, num_others = float(liked.sum()), float((~liked).sum())
+        if not num_liked * num_others:
+            return float("nan"), np.zeros(size)
+        ordered = ordered_pairs(self._scores, liked)
+        auc = float(np.dot(ordered, liked)) / (num_liked * num_others)
+        expected = auc * np.where(liked, num_others, num_liked)
+        influence = np.bincount(self._groups, weights=ordered - expected, minlength=size)
+        return auc, influence / (num_liked * num_others)
 
     @staticmethod
     def _combine(
-        pairs: NDArray[np.float64], sums: NDArray[np.float64], counts: NDArray[np.float64], bins: NDArray[np.float64]
+        auc: NDArray[np.float64], sums: NDArray[np.float64], counts: NDArray[np.float64], bins: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """Returns the metrics in the order of `FEEDBACK_METRIC_NAMES`, `[rows, 6]`."""
         means = ratios(sums, counts)
         gaps = np.abs(bins[:, :, 1]).sum(axis=1)
         return np.stack(
             [
-                ratios(pairs[:, 0], pairs[:, 1] * pairs[:, 2]),
+                auc,
                 means[:, _USER_AUC],
                 means[:, _NDCG],
                 means[:, _LOG_LOSS],
@@ -299,13 +314,14 @@ class _JudgedEvents:
             axis=1,
         )
 
-    def _bin(self, part: NDArray[np.int64], size: int) -> NDArray[np.float64]:
-        """Returns by part and bin the events, and the sum of probabilities less likings: `[size, bins, 2]`."""
+    def _bin(self) -> NDArray[np.float64]:
+        """Returns by group and bin the events, and the sum of probabilities less likings: `[G, bins, 2]`."""
+        size = len(self._group_ids)
         known = ~np.isnan(self._probabilities)
         bins = np.minimum((self._probabilities[known] * _BINS).astype(np.int64), _BINS - 1)
         gaps = self._probabilities[known] - self._liked[known]
         values = np.stack([np.ones(len(gaps)), gaps], axis=1)
-        return sum_by_group(part[known] * _BINS + bins, values, size * _BINS).reshape(size, _BINS, 2)
+        return sum_by_group(self._groups[known] * _BINS + bins, values, size * _BINS).reshape(size, _BINS, 2)
 
     def _sum_means(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Returns sums and counts of what is averaged, by group of users: each `[G, 4]`."""

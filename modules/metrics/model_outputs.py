@@ -9,6 +9,8 @@ import numpy as np
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.metrics import metric_types
 
+from modules.features import IMPRESSION
+
 RANK = "rank"
 REPEAT_RANK = "repeat_rank"
 SIMILAR_RANK = "similar_rank"
@@ -54,6 +56,16 @@ def read_features(extracts: dict[str, Any], name: str) -> np.ndarray:
     """Returns the values of a raw feature in one example, flattened; none if it is missing."""
     values = extracts[constants.FEATURES_KEY].get(name)
     return np.zeros(0) if values is None else np.asarray(values).reshape(-1)
+
+
+def is_impression(extracts: dict[str, Any]) -> bool:
+    """Whether an example tells what was shown, and is for off-policy estimates only, not one of an interaction."""
+    return bool(read_features(extracts, IMPRESSION).size)
+
+
+def has_output(extracts: dict[str, Any], model_name: str, output: str) -> bool:
+    """Whether a model returns this output: one that was exported before there was such an output does not."""
+    return output in (_predictions(extracts, model_name) or ())
 
 
 def read_output(extracts: dict[str, Any], model_name: str, output: str) -> np.ndarray:

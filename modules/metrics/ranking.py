@@ -30,10 +30,18 @@ from numpy.typing import NDArray
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
-from modules.metrics import jackknife
-from modules.metrics.model_outputs import RANK, REPEAT_RANK, SIMILAR_RANK, check_cutoffs, metric_key, read_number
+from modules.metrics.bootstrap import poisson_weights
+from modules.metrics.model_outputs import (
+    RANK,
+    REPEAT_RANK,
+    SIMILAR_RANK,
+    check_cutoffs,
+    is_impression,
+    metric_key,
+    read_number,
+)
 from modules.metrics.reporting import find_baseline, report_metrics
-from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums, ratios, sum_by_group, user_group
+from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums, ratios, user_group
 from modules.tasks import BECAUSE_YOU_WATCHED, CONTINUE_WATCHING, NEXT_TITLE, RANKING_TASKS, metric_prefix
 
 MEASURES = ("recall", "ndcg", "mrr")
@@ -80,8 +88,8 @@ class RankingMetrics(metric_types.Metric):
           top_k: cut-offs.
           tasks: some of `modules.tasks.RANKING_TASKS`.
           group_by: raw feature, e.g. `user_id`, whose values are the independent units of the data. When set, each
-            metric and each difference carries a 95 % interval (`jackknife`), its lower bound is reported as a further
-            metric, `<metric>_lower`, and each task and model gets a metric `<task>_user_sums` (`user_sums`).
+            metric and each difference carries a 95 % interval (`bootstrap`), and each task and model gets a metric
+            `<task>_user_sums` (`user_sums`).
           name: name of the family. The metrics themselves are named by `ranking_metric_names`.
         """
         super().__init__(_ranking_computations, top_k=list(top_k), tasks=list(tasks), group_by=group_by, name=name)
@@ -139,11 +147,13 @@ class RankingPreprocessor(metric_types.Preprocessor):
         self._group_by = group_by
 
     def process(self, extracts: dict[str, Any]) -> Iterator[tuple[int, np.ndarray]]:
-        """Yields the example's contribution.
+        """Yields the example's contribution; nothing for an impression.
 
         Raises:
           ValueError: if a rank is below 1, or the feature to group by is not there.
         """
+        if is_impression(extracts):
+            return
         row = np.zeros((len(self._ranks), 1 + len(MEASURES) * len(self._cutoffs)))
         for part, (model, output, optional) in zip(row, self._ranks, strict=True):
             rank = read_number(extracts, model, output, optional)
@@ -227,17 +237,18 @@ class RankingCombiner(beam.CombineFn):
         chosen = counted.any(axis=1)
         groups, sums = groups[chosen], sums[chosen][:, counted.any(axis=0)]
         total = sums.sum(axis=0)
-        replicates = None
+        replicates = sizes = None
         if self._with_intervals:
-            parts, positions = np.unique(groups % jackknife.GROUPS, return_inverse=True)
-            without = total - sum_by_group(positions, sums, len(parts))
-            replicates = ratios(without[:, :, 1:], np.broadcast_to(without[:, :, :1], without[:, :, 1:].shape))
+            resampled = np.tensordot(poisson_weights(groups), sums, axes=1)
+            replicates = ratios(resampled[:, :, 1:], np.broadcast_to(resampled[:, :, :1], resampled[:, :, 1:].shape))
+            sizes = sums[:, :, 0].max(axis=1)
         result = report_metrics(
             names,
             models,
             self._baseline if self._baseline in models else None,
             total[:, 1:] / total[:, :1],
             replicates,
+            sizes,
         )
         if self._with_intervals:
             for model, of_model in zip(models, np.moveaxis(sums, 1, 0), strict=True):

@@ -1,4 +1,4 @@
-"""Turns estimates and their jackknife replicates into what TFMA reports: values, intervals, bounds and differences."""
+"""Turns estimates and their bootstrap replicates into what TFMA reports: values, intervals and differences."""
 
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from numpy.typing import NDArray
 from tensorflow_model_analysis.api import types
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
-from tensorflow_model_analysis.utils import math_util
 
-from modules.metrics import jackknife
+from modules.metrics import bootstrap
 from modules.metrics.model_outputs import metric_key
 
-LOWER_SUFFIX = "_lower"
-"""Ends the name of a metric's lower confidence bound, e.g. `ndcg@10_lower`; a gate may ask for a minimum of it."""
+_LEAST_EFFECTIVE_GROUPS = 2.0
 
 
 def find_baseline(eval_config: config_pb2.EvalConfig | None, models: Sequence[str]) -> str | None:
@@ -31,18 +29,20 @@ def report_metrics(
     baseline: str | None,
     estimates: NDArray[np.float64],
     replicates: NDArray[np.float64] | None,
+    group_sizes: NDArray[np.floating] | None,
 ) -> dict[metric_types.MetricKey, Any]:
     """Returns the metrics of every model, and the differences to the baseline, by key.
 
-    With replicates each carries a 95 % interval, and its lower bound is a further metric, `<metric>_lower`: NaN where
-    fewer than two groups contribute, since no interval can be had then.
+    With replicates each carries a 95 % interval (`bootstrap`), unless the events are those of fewer than two users, or
+    nearly so: no interval can be had then.
 
     Args:
       names: the M metrics.
       models: the models.
       baseline: the model that the others are compared with, if any.
       estimates: float64 `[models, M]`.
-      replicates: the same without each of G groups, `[G, models, M]`; None if no intervals are wanted.
+      replicates: the same under each of B resamples of the users, `[B, models, M]`; None if no intervals are wanted.
+      group_sizes: events of each group of users, `[G]`, of those that the metrics are about; None as `replicates`.
     """
     compared = [number for number, model in enumerate(models) if baseline is not None and model != baseline]
     keys = [metric_key(name, model) for model in models for name in names]
@@ -55,23 +55,14 @@ def report_metrics(
             parts += [values[..., number, :] - values[..., models.index(baseline), :] for number in compared]
         return np.concatenate(parts, axis=-1)
 
-    statistics = with_differences(estimates)
-    values: Sequence[Any] = statistics.tolist()
-    lower = np.full(len(keys), np.nan)
-    if replicates is not None and len(replicates) > 1:
-        errors = jackknife.jackknife_standard_errors(with_differences(replicates))
-        freedom = len(replicates) - 1
-        lower = math_util.calculate_confidence_interval(
-            types.ValueWithTDistribution(statistics, errors, freedom, statistics)
-        )[1]
-        values = [
-            types.ValueWithTDistribution(estimate, error, freedom, estimate)
-            for estimate, error in zip(statistics.tolist(), errors.tolist(), strict=True)
-        ]
-    result = dict(zip(keys, values, strict=True))
-    if replicates is not None:
-        for key, bound in zip(keys, lower.tolist(), strict=True):
-            # Given for the baseline too, TFMA would replace the bound of the difference by a difference of bounds.
-            if key.model_name != baseline:
-                result[key._replace(name=key.name + LOWER_SUFFIX)] = bound
-    return result
+    values: list[Any] = with_differences(estimates).tolist()
+    if replicates is not None and group_sizes is not None:
+        groups = bootstrap.effective_number(group_sizes)
+        if groups >= _LEAST_EFFECTIVE_GROUPS:
+            errors = bootstrap.standard_errors(with_differences(replicates), groups)
+            freedom = bootstrap.degrees_of_freedom(group_sizes)
+            values = [
+                types.ValueWithTDistribution(value, error, freedom, value)
+                for value, error in zip(values, errors.tolist(), strict=True)
+            ]
+    return dict(zip(keys, values, strict=True))

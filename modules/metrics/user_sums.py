@@ -14,10 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from modules.metrics.bootstrap import USER_GROUPS
 from modules.metrics.model_outputs import read_features
-
-USER_GROUPS = 1000
-"""Most groups. A bound, so that what is kept for each slice does not grow with the number of users."""
 
 USER_SUMS_SUFFIX = "_user_sums"
 """Ends the name of the bytes-valued metric that holds a task's `UserSums`. Bytes, because TFMA would subtract arrays of

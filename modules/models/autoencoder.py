@@ -30,7 +30,7 @@ from modules.models.gradient_descent import GradientDescentConfig, fit_with_earl
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
 from modules.models.item_side import cosines, standardised_log, windowed_counts
 from modules.models.search_space import Choice, Dimension, FloatRange
-from modules.training_data import TRAIN, TrainingData
+from modules.training_data import TRAIN, TrainingData, weighted_mean
 
 _EXCLUDED_LOGIT = -1e9
 
@@ -108,7 +108,7 @@ class AutoencoderModel(tfrs.Model):
         else:
             targets = tf.sparse.to_dense(tf.sparse.map_values(tf.ones_like, bag))
             seen = None
-        loss = tf.reduce_mean(multinomial_loss(logits, targets, seen))
+        loss = weighted_mean(multinomial_loss(logits, targets, seen), features)
         if log_variance is None:
             return loss
         share = tf.minimum(tf.cast(self._step, tf.float32) / self._config.kl_annealing_steps, 1.0)

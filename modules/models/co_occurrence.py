@@ -9,6 +9,26 @@ import numpy as np
 from modules.interaction_log import InteractionLog
 
 
+def target_matrix(blocks: Iterable[InteractionLog], vocabulary_size: int) -> np.ndarray:
+    """Returns X^T Y, where Y holds the weights of the interactions in the places of X's ones.
+
+    A title that somebody took more than once has the largest weight of these interactions. See `gram_matrix`.
+
+    Returns:
+      float32 `[vocabulary_size, vocabulary_size]`: summed weights with which those who took a title (row) took another
+      (column); on the diagonal, of all who took it.
+    """
+    targets = np.zeros((vocabulary_size, vocabulary_size), np.float32)
+    for block in blocks:
+        known = block.of_known_items(vocabulary_size)
+        users = np.unique(known.user_keys, return_inverse=True)[1]
+        items, columns = np.unique(known.item_ids, return_inverse=True)
+        weights = np.zeros((users.max(initial=-1) + 1, len(items)), np.float32)
+        np.maximum.at(weights, (users, columns), np.float32(1.0) if known.weights is None else known.weights)
+        targets[np.ix_(items, items)] += (weights > 0).astype(np.float32).T @ weights
+    return targets
+
+
 def gram_matrix(blocks: Iterable[InteractionLog], vocabulary_size: int) -> np.ndarray:
     """Returns X^T X of the binary user-title matrix X, which is never made.
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -23,6 +24,8 @@ from modules import features, ranking
 from modules.catalogue import Catalogue
 from modules.features import Column, ColumnTable, Role
 from modules.models.base import Scorer
+from modules.models.list_statistics import LIST_LENGTH, ListStatistics
+from modules.reward_model import EXAMINATION, LOGGED_REWARD_ESTIMATE, TOP_K_REWARD_ESTIMATES, RewardModel
 from modules.slices import SliceKeys
 
 EXAMPLES = "examples"
@@ -40,7 +43,9 @@ class ServingModule(tf.Module):
       columns: roles and kinds of the raw columns.
       catalogue: the titles that can be recommended.
       slice_keys: the derived slices.
+      list_statistics: what `evaluate` says of whole lists.
       top_k: length K of the lists.
+      reward_model: what the model of logged impressions expects of titles and positions, if there are any.
     """
 
     def __init__(
@@ -50,7 +55,9 @@ class ServingModule(tf.Module):
         columns: ColumnTable,
         catalogue: Catalogue,
         slice_keys: SliceKeys,
+        list_statistics: ListStatistics,
         top_k: int,
+        reward_model: RewardModel | None = None,
     ):
         super().__init__()
         self._scorer = scorer
@@ -58,6 +65,16 @@ class ServingModule(tf.Module):
         self._num_items = catalogue.size
         self._top_k = min(top_k, catalogue.size)
         self._slice_keys = slice_keys
+        self._list_statistics = list_statistics
+        self._rewards = None
+        if reward_model is not None:
+            # One more than titles: nothing is earned behind the end of a list.
+            attractiveness = np.append(reward_model.attractiveness[catalogue.vocabulary_ids], 0.0)
+            self._rewards = (
+                tf.constant(reward_model.examination, tf.float32),
+                tf.constant(attractiveness, tf.float32),
+                tf.constant(reward_model.attractiveness[-1], tf.float32),
+            )
         # Kept as an attribute: its lookup tables must be part of the exported object, or they are never initialised.
         self._transform_layer = transform.transform_features_layer()
         self._raw_spec = {
@@ -125,7 +142,11 @@ class ServingModule(tf.Module):
             the model predicts no feedback;
           * `num_candidates`: titles not seen, int64;
           * `catalogue_size`: titles, int64;
-          * `top_k_item_ids`: what is recommended, strings `[batch, K]`.
+          * `top_k_item_ids`: what is recommended, strings `[batch, K]`;
+          * those of `modules.models.list_statistics`;
+          * where the data have impressions, those of `modules.reward_model`, float32: `examination` `[batch,
+            positions]`, and the expected reward, if it is examined, of the true title, `logged_reward_estimate`, and of
+            those recommended, `top_k_reward_estimates` `[batch, K]`, 0 behind the end of a list.
         """
         columns = {*self._columns.query_columns, *self._columns.with_role(Role.ITEM_ID)}
         raw = self._parse(examples, columns)
@@ -157,7 +178,24 @@ class ServingModule(tf.Module):
             per_example["like_probability"] = tf.where(known, feedback.like_probability[:, 0], unknown)
             per_example["predicted_feedback"] = tf.where(known, feedback.feedback[:, 0], unknown)
         columns_of_one = {name: value[:, tf.newaxis] for name, value in per_example.items()}
-        return {**columns_of_one, "top_k_item_ids": self._top(scores, seen)[ITEM_IDS]}
+        _, rows = self._top_rows(scores, seen, max(self._top_k, min(LIST_LENGTH, self._num_items)))
+        return {
+            **columns_of_one,
+            **self._list_statistics.compute(rows, seen),
+            **self._reward_estimates(target_rows, rows[:, : self._top_k]),
+            "top_k_item_ids": tf.gather(self._item_ids, rows[:, : self._top_k]),
+        }
+
+    def _reward_estimates(self, target_rows: tf.Tensor, listed_rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        if self._rewards is None:
+            return {}
+        examination, attractiveness, of_unknown = self._rewards
+        logged = tf.where(target_rows < 0, of_unknown, tf.gather(attractiveness, tf.maximum(target_rows, 0)))
+        return {
+            EXAMINATION: tf.repeat(examination[tf.newaxis], tf.shape(target_rows)[0], axis=0),
+            LOGGED_REWARD_ESTIMATE: logged[:, tf.newaxis],
+            TOP_K_REWARD_ESTIMATES: tf.gather(attractiveness, listed_rows),
+        }
 
     def slices(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the derived slice keys of labelled examples, strings `[batch, 1]`."""
@@ -188,9 +226,13 @@ class ServingModule(tf.Module):
         return rows.to_tensor(-1, shape=[None, 1])[:, 0]
 
     def _top(self, scores: tf.Tensor, excluded: tf.Tensor) -> dict[str, tf.Tensor]:
-        best, rows = tf.math.top_k(tf.where(excluded, -float("inf"), scores), self._top_k)
-        rows = tf.where(tf.math.is_inf(best), self._num_items, rows)
+        best, rows = self._top_rows(scores, excluded, self._top_k)
         return {ITEM_IDS: tf.gather(self._item_ids, rows), SCORES: best}
+
+    def _top_rows(self, scores: tf.Tensor, excluded: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the k best scores and their catalogue rows, `num_items` where none is left."""
+        best, rows = tf.math.top_k(tf.where(excluded, -float("inf"), scores), k)
+        return best, tf.where(tf.math.is_inf(best), self._num_items, rows)
 
 
 def _default_to_now(timestamps: tf.SparseTensor) -> tf.SparseTensor:

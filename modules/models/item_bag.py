@@ -119,7 +119,7 @@ class CatalogueColumns(tf.Module):
         self._ids = catalogue.vocabulary_ids
         new = self._ids == vocabulary_size - 1
         self._new = tf.constant(new)
-        counts = np.bincount(log.item_ids, minlength=vocabulary_size)[self._ids] * ~new
+        counts = np.bincount(log.item_ids, log.weights, minlength=vocabulary_size)[self._ids] * ~new
         self._prior = tf.constant(config.popularity_prior * counts / max(counts.max(), 1), tf.float32)
         self._rows = tf.constant(self._ids)
 

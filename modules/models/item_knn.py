@@ -3,8 +3,8 @@
     similarity(j, i) = n_ji / (n_j ** (1 - a) * n_i ** a + shrinkage)
     score(i)         = sum over past titles j among the `neighbours` most similar to i: weight(j) * similarity(j, i)
 
-where n_ji users took both titles and n_i took i; a = 1/2 gives the cosine. The weights are those of
-`modules.models.item_bag`.
+where n_ji users took both titles and n_i took i; a = 1/2 gives the cosine. Where interactions are weighed, a user
+counts for the weight with which i was taken. The weights of past titles are those of `modules.models.item_bag`.
 
 Sarwar, Karypis, Konstan and Riedl, "Item-Based Collaborative Filtering Recommendation Algorithms", WWW 2001;
 Deshpande and Karypis, "Item-Based Top-N Recommendation Algorithms", TOIS 2004; for other exponents than 1/2, Aiolli,
@@ -22,7 +22,7 @@ from pydantic import Field
 from modules.catalogue import Catalogue
 from modules.interaction_log import USERS_PER_BLOCK, read_interaction_log
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
-from modules.models.co_occurrence import gram_matrix
+from modules.models.co_occurrence import gram_matrix, target_matrix
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig, ItemToItemScorer
 from modules.models.search_space import Dimension, FloatRange, IntRange
 from modules.training_data import TRAIN, TrainingData
@@ -64,8 +64,9 @@ class ItemKnn(Recommender):
         """
         bag, size = ItemBag(self.config, context), context.inputs.item_vocabulary_size
         log = read_interaction_log(data, [TRAIN])
+        count = gram_matrix if log.weights is None else target_matrix
         similarities = nearest_neighbours(
-            gram_matrix(log.blocks(USERS_PER_BLOCK), size),
+            count(log.blocks(USERS_PER_BLOCK), size),
             self.config.neighbours,
             self.config.shrinkage,
             self.config.popularity_exponent,

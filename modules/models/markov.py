@@ -4,7 +4,7 @@
     score(i) = sum over past titles j: weight(j) * log(1 + C[j, i] / smoothing)
 
 with the weights of `modules.models.item_bag`. Events at the same instant are no transitions of each other: their order
-is unknown. Transitions are those of a first-order chain (Rendle, Freudenthaler and Schmidt-Thieme, "Factorizing
+is unknown. Where interactions are weighed, a transition counts for the weight of what it leads to. Transitions are those of a first-order chain (Rendle, Freudenthaler and Schmidt-Thieme, "Factorizing
 Personalized Markov Chains for Next-Basket Recommendation", WWW 2010, without the factorisation); mixing those of
 several steps follows Shani, Heckerman and Brafman, "An MDP-Based Recommender System", JMLR 2005. The logarithm keeps
 popular pairs from drowning all others.
@@ -83,10 +83,12 @@ def count_transitions(log: InteractionLog, vocabulary_size: int, steps: int, ste
     counts = np.zeros((vocabulary_size, vocabulary_size), np.float32)
     bounds = log.instant_bounds()
     instants = [log.item_ids[start:end] for start, end in itertools.pairwise(bounds)]
+    weights = None if log.weights is None else [log.weights[start:end] for start, end in itertools.pairwise(bounds)]
     users = log.user_keys[bounds[:-1]]
     for step in range(1, steps + 1):
         for first in np.flatnonzero(users[:-step] == users[step:]):
-            counts[np.ix_(instants[first], instants[first + step])] += step_decay ** (step - 1)
+            cells = np.ix_(instants[first], instants[first + step])
+            counts[cells] += step_decay ** (step - 1) * (1.0 if weights is None else weights[first + step])
     unknown = [0, vocabulary_size - 1]
     counts[unknown], counts[:, unknown] = 0.0, 0.0
     return counts

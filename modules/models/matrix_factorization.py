@@ -5,7 +5,7 @@
 
     s_u = (n_u + unobserved_weight * num_items) ** frequency_exponent, and s_i likewise with the number of users
 
-where n_u titles were taken by u. With V fixed each U_u is the solution of a small linear system, and vice versa. Most
+where n_u titles were taken by u. Where interactions are weighed, an event's term is multiplied by its weight. With V fixed each U_u is the solution of a small linear system, and vice versa. Most
 who ask are unknown to training, so no user vector is kept: the same system is solved in the graph for the titles of
 the query, whose events are weighed as `modules.models.item_bag` says.
 
@@ -128,20 +128,32 @@ def fit_item_vectors(
     """Returns the vectors by vocabulary id: float64 `[vocabulary_size, dimension]`, zero without a known event."""
     known = log.of_known_items(vocabulary_size)
     users = np.unique(known.user_keys, return_inverse=True)[1]
-    pairs = np.unique(np.stack([users, known.item_ids], axis=1), axis=0)
-    by_title = pairs[np.argsort(pairs[:, 1], kind="stable")][:, ::-1]
+    pairs, place = np.unique(np.stack([users, known.item_ids], axis=1), axis=0, return_inverse=True)
+    title_order = np.argsort(pairs[:, 1], kind="stable")
+    by_title = pairs[title_order][:, ::-1]
+    weights = weights_by_title = None
+    if known.weights is not None:
+        weights = np.zeros(len(pairs))
+        np.maximum.at(weights, place.reshape(-1), known.weights)
+        weights_by_title = weights[title_order]
     num_users = users.max(initial=-1) + 1
     vectors = np.zeros((vocabulary_size, config.dimension))
     titles = np.unique(pairs[:, 1])
     noise = np.random.default_rng(seed).normal(size=(len(titles), config.dimension))
     vectors[titles] = 0.1 / np.sqrt(config.dimension) * noise
     for _ in range(config.sweeps):
-        user_vectors = solve_rows(pairs, vectors, num_users, config)
-        vectors = solve_rows(by_title, user_vectors, vocabulary_size, config)
+        user_vectors = solve_rows(pairs, vectors, num_users, config, weights)
+        vectors = solve_rows(by_title, user_vectors, vocabulary_size, config, weights_by_title)
     return vectors
 
 
-def solve_rows(pairs: np.ndarray, columns: np.ndarray, num_rows: int, config: MatrixFactorizationConfig) -> np.ndarray:
+def solve_rows(
+    pairs: np.ndarray,
+    columns: np.ndarray,
+    num_rows: int,
+    config: MatrixFactorizationConfig,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
     """Solves one side while the other one is fixed.
 
     Args:
@@ -149,6 +161,7 @@ def solve_rows(pairs: np.ndarray, columns: np.ndarray, num_rows: int, config: Ma
       columns: vectors of the fixed side, float64 `[num_columns, dimension]`.
       num_rows: size of the side to solve for.
       config: weights of the objective.
+      weights: of the events, float64 `[events]`; None if all count alike.
 
     Returns:
       float64 `[num_rows, dimension]`; zero for rows without an event.
@@ -157,11 +170,13 @@ def solve_rows(pairs: np.ndarray, columns: np.ndarray, num_rows: int, config: Ma
     unobserved_count = config.unobserved_weight * _count_known(columns)
     solved = np.zeros((num_rows, columns.shape[1]))
     rows, starts = np.unique(pairs[:, 0], return_index=True)
-    for row, events in zip(rows, np.split(pairs[:, 1], starts[1:]), strict=True):
+    all_weights = [None] * len(rows) if weights is None else np.split(weights, starts[1:])
+    for row, events, own_weights in zip(rows, np.split(pairs[:, 1], starts[1:]), all_weights, strict=True):
         taken = columns[events]
+        weighted = taken if own_weights is None else taken * own_weights[:, np.newaxis]
         ridge = config.regularisation * (len(events) + unobserved_count) ** config.frequency_exponent
-        system = taken.T @ taken + unobserved + ridge * np.eye(columns.shape[1])
-        solved[row] = np.linalg.solve(system, taken.sum(axis=0))
+        system = weighted.T @ taken + unobserved + ridge * np.eye(columns.shape[1])
+        solved[row] = np.linalg.solve(system, weighted.sum(axis=0))
     return solved
 
 

@@ -1,6 +1,7 @@
 """Popularity: everyone is shown the titles with the most interactions, of all time or of the last days.
 
-score(i) = number of training interactions with title i (no older than `window_days` before the last one).
+score(i) = number of training interactions with title i (no older than `window_days` before the last one), or the sum of
+their weights where interactions are weighed.
 
 The baseline that each personalised model must beat; strong where users are new.
 """
@@ -18,7 +19,7 @@ from modules.catalogue import Catalogue
 from modules.features import ITEM_ID, TIMESTAMP
 from modules.models.base import FitContext, FitReport, Recommender, RecommenderConfig, Scorer
 from modules.models.search_space import Choice, Dimension
-from modules.training_data import TRAIN, TrainingData
+from modules.training_data import EVENT_WEIGHT, TRAIN, TrainingData
 
 _BATCH_SIZE = 8192
 _SECONDS_PER_DAY = 86_400
@@ -68,7 +69,8 @@ class Popularity(Recommender):
         counts = np.zeros(size)
         for batch in data.batches(TRAIN, _BATCH_SIZE):
             recent = batch[TIMESTAMP].numpy() >= earliest
-            counts += np.bincount(batch[ITEM_ID].numpy()[recent], minlength=size)
+            weights = batch[EVENT_WEIGHT].numpy()[recent] if EVENT_WEIGHT in batch else None
+            counts += np.bincount(batch[ITEM_ID].numpy()[recent], weights, minlength=size)
         # New titles and those cut off the vocabulary share the last id; its events are of no title in particular.
         counts[-1] = 0
         return PopularityScorer(counts[catalogue.vocabulary_ids]), FitReport()

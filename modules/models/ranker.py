@@ -33,7 +33,7 @@ from modules.models.item_side import cosines, features_by_vocabulary_id
 from modules.models.pair_network import PairNetwork, QueryReader, QueryState, TitleReader
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.title_statistics import TitleStatistics, read_title_statistics
-from modules.training_data import TRAIN, VALIDATION, TrainingData
+from modules.training_data import TRAIN, VALIDATION, TrainingData, weighted_mean
 
 _EXCLUDED_LOGIT = -1e9
 _SAMPLING_EXPONENT = 0.75
@@ -120,7 +120,8 @@ class RankerModel(tfrs.Model):
         """Returns the weighted sum of the tasks' mean losses over a batch of transformed examples."""
         negatives = tf.random.categorical(self._log_sampling_probability[tf.newaxis], self._config.negatives)[0]
         watch, *others = self.task_losses(features, negatives, self._log_sampling_probability, training)
-        return tf.reduce_mean(watch) + self._config.feedback_loss_weight * sum(tf.reduce_mean(loss) for loss in others)
+        feedback_loss = sum(weighted_mean(loss, features) for loss in others)
+        return weighted_mean(watch, features) + self._config.feedback_loss_weight * feedback_loss
 
     def task_losses(
         self, features: Mapping[str, tf.Tensor], negatives: tf.Tensor, log_probability: tf.Tensor, training: bool

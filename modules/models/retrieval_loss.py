@@ -16,6 +16,7 @@ def in_batch_softmax_loss(
     seen_ids: tf.SparseTensor,
     vocabulary_size: int,
     temperature: float = 1.0,
+    weights: tf.Tensor | None = None,
 ) -> tf.Tensor:
     """Cross-entropy of each query's own target against the targets of the other queries in the batch.
 
@@ -35,6 +36,7 @@ def in_batch_softmax_loss(
       seen_ids: vocabulary ids that each query's user has seen, int64 sparse `[batch, any]`.
       vocabulary_size: number of vocabulary ids.
       temperature: T.
+      weights: what each query's loss is multiplied by, float32 `[batch]`; None for 1.
 
     Returns:
       The mean loss, a float32 scalar.
@@ -46,4 +48,5 @@ def in_batch_softmax_loss(
     excluded = (accidental_hit | tf.gather(seen, target_ids, axis=1)) & ~own_column
     masked = tf.where(excluded, _EXCLUDED_LOGIT, corrected)
     labels = tf.range(tf.shape(target_ids)[0])
-    return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, masked))
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(labels, masked)
+    return tf.reduce_mean(losses if weights is None else losses * weights)

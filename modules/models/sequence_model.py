@@ -259,8 +259,10 @@ class SequenceModel(tfrs.Model, abc.ABC):
         # A sample need not hold the target itself, whose own term keeps the loss positive.
         total = tf.maximum(total, own) + tf.math.softplus(-tf.abs(total - own)) if self._sampled else total
         # Interactions with titles outside of the vocabulary teach nothing.
-        weights = tf.cast(tf.gather(self._known, targets), tf.float32)
-        return tf.math.divide_no_nan(tf.reduce_sum(weights * (total - own)), tf.reduce_sum(weights))
+        counted = weights = tf.cast(tf.gather(self._known, targets), tf.float32)
+        if sequences.TARGET_WEIGHTS in batch:
+            weights *= batch[sequences.TARGET_WEIGHTS]
+        return tf.math.divide_no_nan(tf.reduce_sum(weights * (total - own)), tf.reduce_sum(counted))
 
     @property
     def _sampled(self) -> bool:

@@ -35,7 +35,7 @@ from modules.models.item_side import (
 from modules.models.retrieval_loss import in_batch_softmax_loss
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.vector_scorer import VectorScorer
-from modules.training_data import TRAIN, TrainingData
+from modules.training_data import EVENT_WEIGHT, TRAIN, TrainingData
 
 
 class TwoTowerConfig(GradientDescentConfig):
@@ -195,6 +195,7 @@ class TwoTowerModel(tfrs.Model):
             features[SEEN_ITEM_IDS],
             self._inputs.item_vocabulary_size,
             self._config.temperature,
+            features.get(EVENT_WEIGHT),
         )
 
     def score(

@@ -12,6 +12,7 @@ import enum
 import functools
 import math
 import re
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -113,6 +114,63 @@ def parse_feedback(cell: Any) -> float:
     if not values:
         raise ValueError("is empty")
     return float(convert(_single(values), ColumnType.FLOAT))
+
+
+def parse_optional_feedback(cell: Any) -> float | None:
+    """Returns the feedback of a row of a log of impressions, None if the cell is empty: shown, not taken.
+
+    Raises:
+      ValueError: see `parse_feedback`.
+    """
+    return parse_feedback(cell) if split_cell(cell) else None
+
+
+def parse_position(cell: Any) -> int | None:
+    """Returns a position in a list, from 1; None if the cell is empty.
+
+    Raises:
+      ValueError: if the cell holds several values or no whole number of at least 1.
+    """
+    values = split_cell(cell)
+    if not values:
+        return None
+    position = int(convert(_single(values), ColumnType.INT))
+    if position < 1:
+        raise ValueError(f"{position} is no position; expected 1 or more")
+    return position
+
+
+def parse_propensities(cell: Any, separator: str | None, position: int | None) -> tuple[float, ...]:
+    """Returns the propensities of a row; none if the cell is empty.
+
+    Args:
+      cell: the probability of what was shown or, with a separator, those of the title at positions 1, 2, ...
+      separator: what splits the cell, or None.
+      position: the row's position, or None where the log has none.
+
+    Raises:
+      ValueError: for what is no number, lies outside of (0, 1] (of [0, 1] at other positions than the row's own), or
+        does not reach to the row's position; and without a separator if there are several.
+    """
+    if isinstance(cell, float) and math.isnan(cell):
+        raise ValueError("nan is not a probability")
+    if isinstance(cell, Sequence) and any(isinstance(value, float) and math.isnan(value) for value in cell):
+        raise ValueError(f"{list(cell)} holds nan, which is not a probability")
+    values = split_cell(cell, separator)
+    if not values:
+        return ()
+    if separator is None:
+        _single(values)
+    numbers = tuple(float(convert(value, ColumnType.FLOAT)) for value in values)
+    own = 0 if separator is None else (position or 1) - 1
+    if own >= len(numbers):
+        raise ValueError(f"{len(numbers)} probabilities do not reach to position {own + 1}; received {list(numbers)}")
+    # Rounded to the 32 bits of an example: what is 0 there could not be divided by.
+    if not struct.unpack("<f", struct.pack("<f", numbers[own]))[0] > 0 or any(
+        not 0 <= number <= 1 for number in numbers
+    ):
+        raise ValueError(f"{cell!r} is not a probability in (0, 1]")
+    return numbers
 
 
 class TimestampParser:

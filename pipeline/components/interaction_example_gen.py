@@ -2,12 +2,18 @@
 
 An example holds the interaction (`user_id`, `item_id` bytes, `timestamp` int64 seconds, the feedback float, context
 columns), the columns of its user and item, and the user's history strictly before it (see `point_in_time`).
+
+A log with propensities also gives an example per impression, taken or not, in splits of their own that are cut at the
+same times. It looks the same, is marked by `impression` = 1 (int64) and has feedback only if the title was taken. What
+was not taken is in no history, no split of interactions, and does not move the cuts.
 """
 
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
+import operator
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,7 +26,7 @@ from pipeline.components.column_values import ColumnType
 from pipeline.components.example_encoding import encode_feature, join_features
 from pipeline.components.example_shards import shard_count, stable_hash
 from pipeline.components.ingestion_report import Report, check_report, write_report
-from pipeline.components.point_in_time import encode_histories, order_events
+from pipeline.components.point_in_time import HistoryEncoder, order_events
 from pipeline.components.source_files import find_files
 from pipeline.components.source_storage import DataQualityError
 from pipeline.components.source_tables import (
@@ -30,6 +36,7 @@ from pipeline.components.source_tables import (
     Event,
     ReadInteractions,
     context_columns,
+    propensity_at,
     read_keyed_table,
 )
 from pipeline.components.table_example_gen import (
@@ -39,13 +46,13 @@ from pipeline.components.table_example_gen import (
     read_settings,
     table_directory,
 )
-from pipeline.components.temporal_split import SPLIT_NAMES, Cuts
+from pipeline.components.temporal_split import IMPRESSION_SPLIT_NAMES, SPLIT_NAMES, Cuts
 from pipeline.data_config import DataConfig
 
 _EXAMPLES_PER_BATCH = 1000
 
-UserEvents = tuple[bytes, bytes, list[Event]]
-"""A user's id, encoded columns (empty without a profile) and events in order of time."""
+UserEvents = tuple[bytes, bytes, list[Event], list[Event]]
+"""A user's id, encoded columns (empty without a profile), interactions in order of time, and impressions likewise."""
 
 
 class InteractionExampleGenExecutor(TableExampleGenExecutor):
@@ -56,6 +63,10 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
     """
 
     SPLIT_NAMES = temporal_split.SPLIT_NAMES
+
+    def SplitNames(self, exec_properties: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the splits that are written: of logs with propensities also those of impressions."""
+        return split_names(_read_config(exec_properties)[0])
 
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
@@ -83,21 +94,35 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
         ordered = (
             grouped
             | "GroupByUser" >> beam.CoGroupByKey()
-            | "OrderEvents" >> beam.FlatMapTuple(_order_user).with_outputs(REPORTS, main="users")
+            | "OrderEvents"
+            >> beam.FlatMapTuple(functools.partial(_order_user, propensity_at(data))).with_outputs(
+                REPORTS, main="users"
+            )
         )
         cuts = (
             ordered["users"]
             | "Timestamps" >> beam.Map(_timestamps)
             | "FindCuts" >> temporal_split.FindCuts(data.splits)
         )
+        shown = (
+            ordered["users"]
+            | "CountImpressions" >> beam.Map(_count_impressions, beam.pvalue.AsSingleton(cuts))
+            | "SumImpressions" >> beam.CombineGlobally(temporal_split.sum_counts)
+        )
         reports.extend([ordered[REPORTS], cuts | "ReportCuts" >> beam.Map(_report_cuts)])
+        if data.propensity:
+            reports.append(shown | "ReportImpressions" >> beam.Map(_report_impressions))
         write_report(
             pipeline, rejected, reports, _table_names(data), rejected_rows_directory, exec_properties[REPORT_PATH_KEY]
         )
         splits = ordered["users"] | "Assemble" >> beam.ParDo(
-            _AssembleExamples(data), catalogue, beam.pvalue.AsSingleton(types), beam.pvalue.AsSingleton(cuts)
-        ).with_outputs(*SPLIT_NAMES)
-        return {name: splits[name] for name in SPLIT_NAMES}
+            _AssembleExamples(data),
+            catalogue,
+            beam.pvalue.AsSingleton(types),
+            beam.pvalue.AsSingleton(cuts),
+            beam.pvalue.AsSingleton(shown),
+        ).with_outputs(*split_names(data))
+        return {name: splits[name] for name in split_names(data)}
 
     def CheckReport(self, report: Report, exec_properties: Mapping[str, Any]) -> None:
         """Raises a `DataQualityError` for too many rejected rows, no interaction at all, or an empty split."""
@@ -112,14 +137,22 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
                 f"shares {data.splits.train} and {data.splits.validation}, cut at the timestamps "
                 f"{report['eval_start_timestamp']} and {report['test_start_timestamp']}"
             )
+        unseen = [name for name in split_names(data) if not report[f"num_examples_{name}"]]
+        if unseen:
+            raise DataQualityError(
+                f"interactions: no impressions fall into the splits {unseen}; {report['impressions']} rows have a "
+                f"{data.propensity} (data.propensity); unset it if none is needed"
+            )
 
 
 class InteractionExampleGen(TableExampleGen):
     """Turns the interaction log, the catalogue and the user profiles into examples.
 
-    Outputs `examples` with the splits `train`, `eval` and `test`, in order of time. Custom properties of the
-    artifact: `<table>_rows` and `<table>_rejected`; `interactions_accepted`, `interactions_duplicates`,
-    `unknown_users`; `num_examples_<split>`; `eval_start_timestamp`, `test_start_timestamp`.
+    Outputs `examples` with the splits `train`, `eval` and `test`, in order of time; with `data.propensity` also
+    `impressions_train`, `impressions_eval` and `impressions_test`. Custom properties of the artifact: `<table>_rows`
+    and `<table>_rejected`; `interactions_accepted`, `interactions_duplicates`, `unknown_users`;
+    `num_examples_<split>`; `eval_start_timestamp`, `test_start_timestamp`; with `data.propensity` also `impressions`
+    and, of them, `impressions_not_taken`.
 
     Args:
       data: tables, splits and histories.
@@ -136,10 +169,10 @@ class InteractionExampleGen(TableExampleGen):
         super().__init__(
             directory=data.directory,
             patterns=[table.pattern for table in tables],
-            split_names=InteractionExampleGenExecutor.SPLIT_NAMES,
+            split_names=split_names(data),
             settings={
                 # What counts as liked does not change the examples.
-                "data": data.model_dump(mode="json", exclude={"like_threshold"}),
+                "data": data.model_dump(mode="json", exclude={"like_threshold", *_unset(data)}),
                 "rejected_rows_directory": rejected_rows_directory,
             },
         )
@@ -157,43 +190,50 @@ class _AssembleExamples(beam.DoFn):
         catalogue: Mapping[bytes, bytes],
         context_types: Mapping[str, ColumnType],
         cuts: Cuts,
+        shown: Mapping[int, int],
     ) -> Iterator[beam.pvalue.TaggedOutput]:
-        user_id, user_columns, events = user
+        user_id, user_columns, events, impressions = user
         data = self._data
         context = context_columns(data)
         shards = {name: shard_count(count) for name, count in zip(SPLIT_NAMES, cuts.num_examples, strict=True)}
+        shards |= {name: shard_count(shown.get(at, 0)) for at, name in enumerate(IMPRESSION_SPLIT_NAMES)}
         batches: dict[tuple[str, int], list[tuple[bytes, bytes]]] = collections.defaultdict(list)
         user_part = encode_feature(features.USER_ID, ColumnType.STRING, [user_id]) + user_columns
-        for history, simultaneous in encode_histories(events, data.history_length, data.feedback):
-            timestamp = simultaneous[0][0]
-            split = cuts.split_of(timestamp)
-            shared = user_part + encode_feature(features.TIMESTAMP, ColumnType.INT, [timestamp]) + history
-            for _, item_id, _, _, feedback, values in simultaneous:
-                parts = [
-                    shared,
-                    encode_feature(features.ITEM_ID, ColumnType.STRING, [item_id]),
-                    catalogue[item_id],
-                    context.encode(values, context_types),
-                ]
-                if data.feedback:
-                    parts.append(encode_feature(data.feedback, ColumnType.FLOAT, [feedback]))
-                order = stable_hash(user_id, item_id, b"%d" % timestamp)
-                shard = int.from_bytes(order, "big") % shards[split]
-                batch = batches[split, shard]
-                batch.append((order, join_features(parts)))
-                if len(batch) == _EXAMPLES_PER_BATCH:
-                    yield beam.pvalue.TaggedOutput(split, ((shard, shards[split]), batch))
-                    del batches[split, shard]
+        histories = HistoryEncoder(events, data.history_length, data.feedback)
+        marker = encode_feature(features.IMPRESSION, ColumnType.INT, [1])
+        for names, marks, rows in ((SPLIT_NAMES, b"", events), (IMPRESSION_SPLIT_NAMES, marker, impressions)):
+            for timestamp, simultaneous in itertools.groupby(rows, key=operator.itemgetter(0)):
+                split = names[SPLIT_NAMES.index(cuts.split_of(timestamp))]
+                time_part = encode_feature(features.TIMESTAMP, ColumnType.INT, [timestamp])
+                shared = marks + user_part + time_part + histories.before(timestamp)
+                for _, item_id, _, _, feedback, values in simultaneous:
+                    parts = [
+                        shared,
+                        encode_feature(features.ITEM_ID, ColumnType.STRING, [item_id]),
+                        catalogue[item_id],
+                        context.encode(values, context_types),
+                    ]
+                    if data.feedback and feedback is not None:
+                        parts.append(encode_feature(data.feedback, ColumnType.FLOAT, [feedback]))
+                    order = stable_hash(user_id, item_id, b"%d" % timestamp)
+                    shard = int.from_bytes(order, "big") % shards[split]
+                    batch = batches[split, shard]
+                    batch.append((order, join_features(parts)))
+                    if len(batch) == _EXAMPLES_PER_BATCH:
+                        yield beam.pvalue.TaggedOutput(split, ((shard, shards[split]), batch))
+                        del batches[split, shard]
         for (split, shard), batch in batches.items():
             yield beam.pvalue.TaggedOutput(split, ((shard, shards[split]), batch))
 
 
-def _order_user(user_id: bytes, groups: Mapping[str, Any]) -> Iterator[Any]:
-    events, duplicates = order_events(itertools.chain.from_iterable(groups["events"]))
-    if not events:
+def _order_user(propensity_index: int | None, user_id: bytes, groups: Mapping[str, Any]) -> Iterator[Any]:
+    rows = list(itertools.chain.from_iterable(groups["events"]))
+    if not rows:
         return
+    events, duplicates = order_events(row for row in rows if row[4] is not None)
+    impressions = sorted(row for row in rows if propensity_index is not None and row[-1][propensity_index])
     profiles = list(groups.get("users", [b""]))
-    yield user_id, b"".join(profiles), events
+    yield user_id, b"".join(profiles), events, impressions
     yield beam.pvalue.TaggedOutput(
         REPORTS, {"interactions_duplicates": duplicates, "unknown_users": 0 if profiles else 1}
     )
@@ -201,6 +241,22 @@ def _order_user(user_id: bytes, groups: Mapping[str, Any]) -> Iterator[Any]:
 
 def _timestamps(user: UserEvents) -> list[int]:
     return [timestamp for timestamp, *_ in user[2]]
+
+
+def _count_impressions(user: UserEvents, cuts: Cuts) -> dict[int, int]:
+    """Returns a user's impressions by number of the split, and under -1 those that were not taken."""
+    impressions = user[3]
+    counts = collections.Counter(SPLIT_NAMES.index(cuts.split_of(timestamp)) for timestamp, *_ in impressions)
+    return {**counts, -1: sum(row[4] is None for row in impressions)}
+
+
+def _report_impressions(shown: Mapping[int, int]) -> Report:
+    counts = {name: shown.get(at, 0) for at, name in enumerate(IMPRESSION_SPLIT_NAMES)}
+    return {
+        "impressions": sum(counts.values()),
+        "impressions_not_taken": shown.get(-1, 0),
+        **{f"num_examples_{name}": count for name, count in counts.items()},
+    }
 
 
 def _report_cuts(cuts: Cuts) -> Report:
@@ -212,6 +268,16 @@ def _report_cuts(cuts: Cuts) -> Report:
         "test_start_timestamp": cuts.test_start,
         **{f"num_examples_{name}": count for name, count in zip(SPLIT_NAMES, cuts.num_examples, strict=True)},
     }
+
+
+def split_names(data: DataConfig) -> tuple[str, ...]:
+    """Returns the splits that a log gives."""
+    return (*SPLIT_NAMES, *(IMPRESSION_SPLIT_NAMES if data.propensity else ()))
+
+
+def _unset(data: DataConfig) -> set[str]:
+    """Returns the fields of impressions, of logs without: what is cached of them stays valid."""
+    return set() if data.propensity else {"propensity", "position"}
 
 
 def _table_names(data: DataConfig) -> tuple[str, ...]:

@@ -6,9 +6,8 @@ else would leak.
 
 from __future__ import annotations
 
-import itertools
-import operator
-from collections.abc import Iterable, Iterator, Sequence
+import bisect
+from collections.abc import Iterable, Sequence
 
 from modules import features
 from pipeline.components.column_values import ColumnType
@@ -32,43 +31,44 @@ def order_events(events: Iterable[Event]) -> tuple[list[Event], int]:
     return ordered, dropped
 
 
-def encode_histories(
-    events: Sequence[Event], history_length: int, feedback: str | None
-) -> Iterator[tuple[bytes, list[Event]]]:
-    """Encodes a user's history at each instant.
-
-    The history holds the `history_length` most recent events strictly before the instant, oldest first, as
-    `history_item_ids` (bytes), `history_timestamps` (int64, seconds) and, with a feedback, `history_<feedback>`
-    (float). `seen_item_ids` holds the distinct items of all strictly earlier events, by first occurrence.
+class HistoryEncoder:
+    """Encodes a user's history at any instant.
 
     Args:
-      events: the user's events, in order of time.
+      events: the user's interactions, in order of time.
       history_length: most events in a history.
       feedback: name of the feedback column, if there is one.
-
-    Yields:
-      Encoded features (see `example_encoding.join_features`), empty at the first instant, and the events at that
-      instant.
     """
-    item_ids = [encode_value(item_id, ColumnType.STRING) for _, item_id, *_ in events]
-    timestamps = [encode_value(timestamp, ColumnType.INT) for timestamp, *_ in events]
-    feedbacks = [encode_value(value, ColumnType.FLOAT) for *_, value, _ in events]
-    seen: dict[bytes, None] = {}
-    end = 0
-    for _, group in itertools.groupby(events, key=operator.itemgetter(0)):
-        history = b""
-        if end:
-            recent = slice(max(0, end - history_length), end)
-            parts = [
-                encode_payload(features.HISTORY_ITEM_IDS, ColumnType.STRING, b"".join(item_ids[recent])),
-                encode_payload(features.HISTORY_TIMESTAMPS, ColumnType.INT, b"".join(timestamps[recent])),
-                encode_payload(features.SEEN_ITEM_IDS, ColumnType.STRING, b"".join(seen)),
-            ]
-            if feedback:
-                name = features.history_feature_name(feedback)
-                parts.append(encode_payload(name, ColumnType.FLOAT, b"".join(feedbacks[recent])))
-            history = b"".join(parts)
-        simultaneous = list(group)
-        yield history, simultaneous
-        seen.update(dict.fromkeys(item_ids[end : end + len(simultaneous)]))
-        end += len(simultaneous)
+
+    def __init__(self, events: Sequence[Event], history_length: int, feedback: str | None) -> None:
+        self._history_length, self._feedback = history_length, feedback
+        self._times = [timestamp for timestamp, *_ in events]
+        self._item_ids = [encode_value(item_id, ColumnType.STRING) for _, item_id, *_ in events]
+        self._timestamps = [encode_value(timestamp, ColumnType.INT) for timestamp in self._times]
+        self._feedbacks = [encode_value(event[4] or 0.0, ColumnType.FLOAT) for event in events]
+        first: dict[bytes, int] = {}
+        for number, item_id in enumerate(self._item_ids):
+            first.setdefault(item_id, number)
+        self._seen, self._first = list(first), list(first.values())
+
+    def before(self, timestamp: int) -> bytes:
+        """Returns the history strictly before an instant as encoded features (`example_encoding.join_features`).
+
+        It holds the `history_length` most recent events, oldest first, as `history_item_ids` (bytes),
+        `history_timestamps` (int64, seconds) and, with a feedback, `history_<feedback>` (float). `seen_item_ids` holds
+        the distinct items of all strictly earlier events, by first occurrence. Empty without any event.
+        """
+        end = bisect.bisect_left(self._times, timestamp)
+        if not end:
+            return b""
+        recent = slice(max(0, end - self._history_length), end)
+        seen = self._seen[: bisect.bisect_left(self._first, end)]
+        parts = [
+            encode_payload(features.HISTORY_ITEM_IDS, ColumnType.STRING, b"".join(self._item_ids[recent])),
+            encode_payload(features.HISTORY_TIMESTAMPS, ColumnType.INT, b"".join(self._timestamps[recent])),
+            encode_payload(features.SEEN_ITEM_IDS, ColumnType.STRING, b"".join(seen)),
+        ]
+        if self._feedback:
+            name = features.history_feature_name(self._feedback)
+            parts.append(encode_payload(name, ColumnType.FLOAT, b"".join(self._feedbacks[recent])))
+        return b"".join(parts)

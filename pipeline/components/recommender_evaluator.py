@@ -1,50 +1,118 @@
-"""An Evaluator that also leaves its verdict in plain JSON, so that a summary needs no TFMA to be read."""
+"""An Evaluator with a gate that knows intervals, whose verdict is plain JSON: a summary needs no TFMA to read it."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import os
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
+from tensorflow_model_analysis.proto import config_pb2
 from tfx import types
 from tfx.components.evaluator import constants
-from tfx.components.evaluator.component import Evaluator
 from tfx.components.evaluator.executor import Executor
-from tfx.dsl.components.base import executor_spec
+from tfx.dsl.components.base import base_beam_component, executor_spec
 from tfx.dsl.io import fileio
-from tfx.types import artifact_utils, standard_component_specs
-from tfx.utils import io_utils
+from tfx.types import artifact_utils, standard_artifacts
+from tfx.types import standard_component_specs as specs
+from tfx.types.channel import Channel
+from tfx.types.component_spec import ExecutionParameter
+from tfx.utils import io_utils, json_utils
 
 from modules.artifact_files import VERDICT_FILE
-from pipeline.evaluation_results import read_evaluation, read_validation
+from pipeline import gate
+from pipeline.config import GateConfig
+from pipeline.evaluation_results import read_evaluation
+
+GATE_KEY = "gate"
+"""The execution parameter that holds the gate's rules, and the property of the blessing that holds its table, in JSON."""
 
 
 class RecommenderEvaluatorExecutor(Executor):
-    """TFX's executor, followed by writing `verdict.json` into the evaluation's folder.
+    """TFX's executor, followed by the gate and by writing `verdict.json` into the evaluation's folder.
 
-    The file holds `slices`, by slice name and metric (value, interval, baseline, change), and `failures`, the reasons
-    why the model is not blessed.
+    The file holds `slices`, by slice name and metric (value, interval, baseline, change), `example_counts` and
+    `user_counts` by slice, `gate`, the table of the rules, and `failures`, why the model is not blessed. The table is
+    also a property of the blessing, in JSON.
     """
 
     def Do(self, input_dict: Any, output_dict: Any, exec_properties: Any) -> None:
-        """Evaluates, validates and writes the verdict."""
+        """Evaluates, judges, blesses and writes the verdict."""
         super().Do(input_dict, output_dict, exec_properties)
-        uri = artifact_utils.get_single_uri(output_dict[standard_component_specs.EVALUATION_KEY])
-        verdict = {**dataclasses.asdict(read_evaluation(uri)), "failures": read_validation(uri)}
+        uri = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
+        result = read_evaluation(uri)
+        table = gate.judge(GateConfig.model_validate_json(exec_properties[GATE_KEY]), result)
+        failures = gate.failures(table)
+        lines = gate.to_documents(table)
         with fileio.open(os.path.join(uri, VERDICT_FILE), "w") as file:
-            file.write(json.dumps(verdict))
-        _refuse_unless_judged(artifact_utils.get_single_instance(output_dict[standard_component_specs.BLESSING_KEY]))
+            file.write(json.dumps({**dataclasses.asdict(result), GATE_KEY: lines, "failures": failures}))
+        blessing = artifact_utils.get_single_instance(output_dict[specs.BLESSING_KEY])
+        blessing.set_string_custom_property(GATE_KEY, json.dumps(lines))
+        _bless(blessing, not failures, input_dict, exec_properties)
 
 
-def _refuse_unless_judged(blessing: types.Artifact) -> None:
-    """Marks the model as not blessed where TFX says nothing at all, which it does when the gate has no threshold."""
-    if not blessing.has_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY):
-        io_utils.write_string_file(os.path.join(blessing.uri, constants.NOT_BLESSED_FILE_NAME), "")
-        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BLESSED_KEY, constants.NOT_BLESSED_VALUE)
+def _bless(blessing: types.Artifact, is_blessed: bool, input_dict: Any, exec_properties: Any) -> None:
+    """Marks the model as TFX does, whose own components then know what the verdict was, and about which model."""
+    model = artifact_utils.get_single_instance(input_dict[specs.MODEL_KEY])
+    blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_URI_KEY, model.uri)
+    blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_CURRENT_MODEL_ID_KEY, model.id)
+    for baseline in input_dict.get(specs.BASELINE_MODEL_KEY, ()):
+        blessing.set_string_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_URI_KEY, baseline.uri)
+        blessing.set_int_custom_property(constants.ARTIFACT_PROPERTY_BASELINE_MODEL_ID_KEY, baseline.id)
+    if "current_component_id" in exec_properties:
+        blessing.set_string_custom_property("component_id", exec_properties["current_component_id"])
+    name = constants.BLESSED_FILE_NAME if is_blessed else constants.NOT_BLESSED_FILE_NAME
+    io_utils.write_string_file(os.path.join(blessing.uri, name), "")
+    blessing.set_int_custom_property(
+        constants.ARTIFACT_PROPERTY_BLESSED_KEY,
+        constants.BLESSED_VALUE if is_blessed else constants.NOT_BLESSED_VALUE,
+    )
 
 
-class RecommenderEvaluator(Evaluator):
-    """Computes metrics slice by slice and blesses the models that pass every threshold; see TFX's Evaluator."""
+class RecommenderEvaluatorSpec(specs.EvaluatorSpec):
+    """Evaluator's specification with the gate's rules."""
 
+    PARAMETERS: ClassVar = {**specs.EvaluatorSpec.PARAMETERS, GATE_KEY: ExecutionParameter(type=str)}
+
+
+class RecommenderEvaluator(base_beam_component.BaseBeamComponent):
+    """Computes metrics slice by slice and blesses the models that pass every rule; see TFX's Evaluator.
+
+    Args:
+      examples: raw examples.
+      example_splits: splits to evaluate on.
+      model: the candidate.
+      eval_config: metrics and slices; see `pipeline.evaluation`.
+      gate: what the candidate must satisfy.
+      baseline_model: the last blessed model, if there is one to compare with.
+      schema: schema of the examples.
+    """
+
+    SPEC_CLASS = RecommenderEvaluatorSpec
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(RecommenderEvaluatorExecutor)
+
+    def __init__(
+        self,
+        examples: types.BaseChannel,
+        example_splits: Sequence[str],
+        model: types.BaseChannel,
+        eval_config: config_pb2.EvalConfig,
+        gate: GateConfig,
+        baseline_model: types.BaseChannel | None = None,
+        schema: types.BaseChannel | None = None,
+    ) -> None:
+        super().__init__(
+            RecommenderEvaluatorSpec(
+                examples=examples,
+                example_splits=json_utils.dumps(list(example_splits)),
+                model=model,
+                baseline_model=baseline_model,
+                eval_config=eval_config,
+                fairness_indicator_thresholds="null",
+                gate=gate.model_dump_json(),
+                evaluation=Channel(type=standard_artifacts.ModelEvaluation),
+                blessing=Channel(type=standard_artifacts.ModelBlessing),
+                schema=schema,
+            )
+        )

@@ -15,14 +15,16 @@ from tfx.types import standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter
 
 from pipeline.components.catalogue_channel import CATALOGUE_KEY, with_catalogue_files
+from pipeline.components.impression_files import with_impression_files
 
 
 class RecommenderTrainerExecutor(GenericExecutor):
-    """Adds the catalogue's files to the `custom_config` that `run_fn` sees."""
+    """Adds the files of the catalogue and of the impressions to the `custom_config` that `run_fn` sees."""
 
     def _GetFnArgs(self, input_dict: Any, output_dict: Any, exec_properties: Any) -> FnArgs:
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        fn_args.custom_config = with_catalogue_files(fn_args.custom_config, input_dict)
+        custom_config = with_catalogue_files(fn_args.custom_config, input_dict)
+        fn_args.custom_config = with_impression_files(custom_config, input_dict)
         return fn_args
 
 

@@ -8,6 +8,9 @@ What becomes of a row:
 | empty `user_id` or `item_id` | rejected |
 | timestamp missing, no number, or outside of [`earliest`, `latest`) | rejected, with a hint if its unit looks wrong |
 | feedback missing or no number | rejected: histories record one per interaction |
+| with `data.propensity`: feedback missing, propensity there | an impression that was not taken, and no interaction |
+| propensity that is no probability in (0, 1], or not of one value for each position up to the row's | rejected |
+| position that is no whole number from 1, or missing although there is a propensity | rejected |
 | value that does not parse to the declared type of its column | rejected |
 | interaction with an item that the catalogue does not have | rejected |
 | second row of an item or user | rejected; the first, in order of file and line, is kept |
@@ -48,10 +51,10 @@ Row = tuple[tuple[Value, ...], ...]
 """The values of each of a row's columns, keys left out."""
 
 
-Event = tuple[int, bytes, int, int, float, Row]
-"""One interaction of a user: timestamp (seconds since 1970-01-01 UTC), item id, number of its file, line, feedback (0.0
-if there is none), values of the context columns. Events sort by time, then item, then order of appearance. A plain
-tuple, since Beam takes several times as long to encode named ones."""
+Event = tuple[int, bytes, int, int, float | None, Row]
+"""One row of a user: timestamp (seconds since 1970-01-01 UTC), item id, number of its file, line, feedback (0.0 if the
+log has none, None if the title was shown and not taken), values of the context columns. Events sort by time, then item,
+then order of appearance. A plain tuple, since Beam takes several times as long to encode named ones."""
 
 
 class ColumnSet:
@@ -168,6 +171,7 @@ class ReadInteractions(beam.DoFn):
         feedback_at = order.index(data.feedback or features.TIMESTAMP)
         columns = context_columns(data)
         inference = columns.new_inference()
+        shown = _ImpressionColumns(data) if data.propensity else None
         parse_timestamp = column_values.TimestampParser(data.timestamp_unit, data.earliest, data.latest)
 
         def parse(record: Record) -> tuple[bytes, Event]:
@@ -175,8 +179,10 @@ class ReadInteractions(beam.DoFn):
             user_id = _named(features.USER_ID, column_values.parse_key, cells[user_at])
             item_id = _named(features.ITEM_ID, column_values.parse_key, cells[item_at])
             timestamp = _named(features.TIMESTAMP, parse_timestamp, cells[time_at])
-            feedback = 0.0
-            if data.feedback:
+            feedback: float | None = 0.0
+            if shown:
+                feedback = shown.check(cells)
+            elif data.feedback:
                 feedback = _named(data.feedback, column_values.parse_feedback, cells[feedback_at])
             context = columns.parse(cells)
             if item_id not in items:
@@ -205,7 +211,47 @@ class ReadInteractions(beam.DoFn):
 def context_columns(data: DataConfig) -> ColumnSet:
     """Returns the interactions' columns beyond user, item, timestamp and feedback."""
     taken = [features.USER_ID, features.ITEM_ID, features.TIMESTAMP, data.feedback or features.TIMESTAMP]
-    return ColumnSet(data.interactions, taken)
+    types = {name: kind for name, kind in ((data.propensity, "float"), (data.position, "int")) if name}
+    declared = {
+        name: column.model_copy(update={"type": types[name]}) if name in types else column
+        for name, column in data.interactions.columns.items()
+    }
+    return ColumnSet(data.interactions.model_copy(update={"columns": declared}), taken)
+
+
+def propensity_at(data: DataConfig) -> int | None:
+    """Returns where in the context columns of an `Event` the propensities are; None if the log has none."""
+    return context_columns(data).names.index(data.propensity) if data.propensity else None
+
+
+class _ImpressionColumns:
+    """Feedback, propensity and position of the rows of a log of impressions."""
+
+    def __init__(self, data: DataConfig) -> None:
+        order = list(data.interactions.columns)
+        self._names = {"feedback": data.feedback, "propensity": data.propensity, "position": data.position}
+        self._at = {field: order.index(name) for field, name in self._names.items() if name}
+        self._separator = data.interactions.columns[str(data.propensity)].separator
+
+    def check(self, cells: Sequence[Any]) -> float | None:
+        """Returns the feedback, None if the title was not taken.
+
+        Raises:
+          ValueError: naming the column that is malformed.
+        """
+        feedback = self._parse("feedback", column_values.parse_optional_feedback, cells)
+        position = self._parse("position", column_values.parse_position, cells)
+        propensities = self._parse(
+            "propensity", lambda cell: column_values.parse_propensities(cell, self._separator, position), cells
+        )
+        if propensities and position is None and "position" in self._at:
+            raise ValueError(f"{self._names['position']}: is empty, though the row has a propensity")
+        if not propensities and feedback is None:
+            raise ValueError(f"{self._names['feedback']}: is empty, and so is {self._names['propensity']}")
+        return feedback
+
+    def _parse(self, field: str, parser: Callable[[Any], Any], cells: Sequence[Any]) -> Any:
+        return _named(str(self._names[field]), parser, cells[self._at[field]]) if field in self._at else None
 
 
 class _ReadKeyedRows(beam.DoFn):

@@ -74,6 +74,10 @@ class TableExampleGenExecutor(base_example_gen_executor.BaseExampleGenExecutor, 
         """Not supported: several tables make one example."""
         raise NotImplementedError("source tables are joined; see GenerateExamplesByBeam")
 
+    def SplitNames(self, exec_properties: Mapping[str, Any]) -> tuple[str, ...]:
+        """Returns the splits that are written with these settings."""
+        return self.SPLIT_NAMES
+
     @abc.abstractmethod
     def CheckReport(self, report: Report, exec_properties: Mapping[str, Any]) -> None:
         """Raises a `DataQualityError` if what was counted must not be used."""
@@ -92,7 +96,7 @@ class TableExampleGenExecutor(base_example_gen_executor.BaseExampleGenExecutor, 
         self._log_startup(input_dict, output_dict, exec_properties)
         artifacts = output_dict[standard_component_specs.EXAMPLES_KEY]
         examples = artifact_utils.get_single_instance(artifacts)
-        examples.split_names = artifact_utils.encode_split_names(list(self.SPLIT_NAMES))
+        examples.split_names = artifact_utils.encode_split_names(list(self.SplitNames(exec_properties)))
         report_path = os.path.join(examples.uri, REPORT_FILE)
         exec_properties = {**exec_properties, REPORT_PATH_KEY: report_path}
         with self._make_beam_pipeline() as pipeline:

@@ -18,6 +18,8 @@ from pipeline.data_config import SplitConfig
 
 TRAIN, EVAL, TEST = "train", "eval", "test"
 SPLIT_NAMES = (TRAIN, EVAL, TEST)
+IMPRESSION_SPLIT_NAMES = tuple(f"impressions_{name}" for name in SPLIT_NAMES)
+"""What was shown, taken or not, cut at the same times; only of logs with propensities."""
 
 _SECONDS_PER_DAY = 86_400
 

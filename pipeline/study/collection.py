@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ml_metadata.proto import metadata_store_pb2
-
 from modules.artifact_files import PLANTED_RESPONSES, TRAINING_REPORT
 from modules.metrics.user_sums import UserSums
 from modules.tasks import TASKS
 from pipeline.config import PipelineConfig
 from pipeline.evaluation_results import EvaluationError, read_user_sums
-from pipeline.metadata import open_metadata
+from pipeline.run_outputs import Artifacts, example_counts, outputs_by_node, uri_of
 from pipeline.runs import RunStore
 from pipeline.study.config import StudyConfig
 from pipeline.study.results import StudyResults, VariantResult
@@ -32,13 +30,13 @@ def collect_results(study: StudyConfig, config: PipelineConfig, plan: Plan) -> S
       plan: what the run fitted.
     """
     run_id = RunStore(config.metadata_path).run_ids()[-1]
-    outputs = _outputs_by_node(config.metadata_path, run_id)
+    outputs = outputs_by_node(config.metadata_path, run_id)
     sums = {variant.id: _read_sums(outputs[variant.evaluator_id]) for variant in plan.variants}
     variants = [_variant_result(variant, outputs[variant.trainer_id], sums[variant.id]) for variant in plan.variants]
-    examples = _example_counts([artifact for artifacts in outputs.values() for artifact in artifacts])
+    examples = example_counts([artifact for artifacts in outputs.values() for artifact in artifacts])
     planted = {
         variant.id: json.loads(
-            (Path(_uri(outputs[variant.planted_id], "PlantedResponses")) / PLANTED_RESPONSES).read_text()
+            (Path(uri_of(outputs[variant.planted_id], "PlantedResponses")) / PLANTED_RESPONSES).read_text()
         )
         for variant in plan.variants
         if variant.planted_id in outputs
@@ -48,26 +46,9 @@ def collect_results(study: StudyConfig, config: PipelineConfig, plan: Plan) -> S
     )
 
 
-def _outputs_by_node(metadata_path: str, run_id: str) -> dict[str, list[metadata_store_pb2.Artifact]]:
-    store = open_metadata(metadata_path)
-    run = store.get_context_by_type_and_name("pipeline_run", run_id)
-    outputs: dict[str, list[metadata_store_pb2.Artifact]] = {}
-    for execution in store.get_executions_by_context(run.id):
-        (node,) = (context for context in store.get_contexts_by_execution(execution.id) if context.type == "node")
-        events = store.get_events_by_execution_ids([execution.id])
-        ids = [event.artifact_id for event in events if event.type == metadata_store_pb2.Event.OUTPUT]
-        outputs[node.name.split(".", 1)[1]] = list(store.get_artifacts_by_id(ids))
-    return outputs
-
-
-def _uri(artifacts: Sequence[metadata_store_pb2.Artifact], type_name: str) -> str:
-    (artifact,) = (artifact for artifact in artifacts if artifact.type == type_name)
-    return artifact.uri
-
-
-def _read_sums(artifacts: Sequence[metadata_store_pb2.Artifact]) -> list[UserSums]:
+def _read_sums(artifacts: Artifacts) -> list[UserSums]:
     """Returns the sums of every task that the data have events of."""
-    uri = _uri(artifacts, "ModelEvaluation")
+    uri = uri_of(artifacts, "ModelEvaluation")
     sums = []
     for task in TASKS:
         with contextlib.suppress(EvaluationError):
@@ -78,9 +59,9 @@ def _read_sums(artifacts: Sequence[metadata_store_pb2.Artifact]) -> list[UserSum
 
 
 def _variant_result(
-    variant: Variant, artifacts: Sequence[metadata_store_pb2.Artifact], sums: Sequence[UserSums]
+    variant: Variant, artifacts: Artifacts, sums: Sequence[UserSums]
 ) -> VariantResult:
-    report: dict[str, Any] = json.loads((Path(_uri(artifacts, "ModelRun")) / TRAINING_REPORT).read_text("utf-8"))
+    report: dict[str, Any] = json.loads((Path(uri_of(artifacts, "ModelRun")) / TRAINING_REPORT).read_text("utf-8"))
     memory = report["peak_memory_mebibytes"]
     return VariantResult(
         id=variant.id,
@@ -94,14 +75,3 @@ def _variant_result(
             of_task.task: dict(zip(of_task.metric_names, of_task.estimates().tolist(), strict=True)) for of_task in sums
         },
     )
-
-
-def _example_counts(artifacts: Sequence[metadata_store_pb2.Artifact]) -> dict[str, int]:
-    prefix = "num_examples_"
-    return {
-        key.removeprefix(prefix): value.int_value
-        for artifact in artifacts
-        if artifact.type == "Examples"
-        for key, value in artifact.custom_properties.items()
-        if key.startswith(prefix)
-    }

@@ -7,12 +7,12 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
+from pipeline.pages.charts import Figure, dots, horizontal, mark
 from pipeline.study.config import Kind
-from pipeline.study.results import Estimate, ModelResult, StudyResults, TaskResult
+from pipeline.study.results import ModelResult, StudyResults, TaskResult
 
-Figure = dict[str, Any]
 _KINDS: tuple[tuple[Kind, str], ...] = (("simple", "simple"), ("deep", "deep"), ("combined", "combined"))
-_ROW_PIXELS = 26
+_MARKS = {"simple": mark("simple"), "deep": mark("accent"), "combined": mark("accent", is_open=True)}
 
 
 def score_figure(results: StudyResults, task: TaskResult) -> Figure:
@@ -25,8 +25,8 @@ def score_figure(results: StudyResults, task: TaskResult) -> Figure:
         chosen = [name for name in names if models[name].kind == kind]
         if chosen:
             estimates = [task.scores[name][task.headline_metric] for name in chosen]
-            traces.append(_dots(kind, title, estimates, [labels[name] for name in chosen]))
-    return _horizontal(traces, [labels[name] for name in names], task.headline_metric)
+            traces.append(dots(_MARKS[kind], title, estimates, [labels[name] for name in chosen]))
+    return horizontal(traces, [labels[name] for name in names], task.headline_metric)
 
 
 def ladder_figure(results: StudyResults, task: TaskResult) -> Figure:
@@ -48,8 +48,8 @@ def ladder_figure(results: StudyResults, task: TaskResult) -> Figure:
     for kind, title in _KINDS:
         chosen = [rung for rung in task.rungs if kinds[rung.family] == kind]
         if chosen:
-            traces.append(_dots(kind, title, chosen, [labels[rung.first] for rung in chosen]))
-    figure = _horizontal(traces, list(labels.values()), f"change of {task.headline_metric}")
+            traces.append(dots(_MARKS[kind], title, chosen, [labels[rung.first] for rung in chosen]))
+    figure = horizontal(traces, list(labels.values()), f"change of {task.headline_metric}")
     figure["layout"]["xaxis"].update(zeroline=True, rangemode="normal")
     return figure
 
@@ -79,7 +79,7 @@ def cost_figure(
                     "type": "scatter",
                     "mode": "markers+text",
                     "name": title,
-                    "meta": kind,
+                    "meta": _MARKS[kind],
                     "x": costs,
                     "y": values,
                     "text": [model.title for model in chosen],
@@ -117,41 +117,3 @@ def _labels(results: StudyResults, names: Iterable[str]) -> dict[str, str]:
         else f"{models[name].title}: {steps[models[name].step]}"
         for name in names
     }
-
-
-def _dots(kind: Kind, title: str, estimates: Sequence[Estimate], labels: Sequence[str]) -> Figure:
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": title,
-        "meta": kind,
-        "x": [estimate.value for estimate in estimates],
-        "y": list(labels),
-        "error_x": {
-            "type": "data",
-            "symmetric": False,
-            "array": [estimate.upper - estimate.value for estimate in estimates],
-            "arrayminus": [estimate.value - estimate.lower for estimate in estimates],
-            "thickness": 1.5,
-            "width": 0,
-        },
-        "hovertemplate": "%{y}: %{x:.4f}<extra></extra>",
-    }
-
-
-def _horizontal(traces: list[Figure], labels: list[str], axis_title: str) -> Figure:
-    layout = {
-        "height": (88 if len(traces) > 1 else 64) + _ROW_PIXELS * len(labels),
-        "margin": {"l": 8, "r": 16, "t": 8, "b": 80 if len(traces) > 1 else 56},
-        "showlegend": len(traces) > 1,
-        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
-        "xaxis": {"title": {"text": axis_title}, "zeroline": False},
-        "yaxis": {
-            "type": "category",
-            "categoryorder": "array",
-            "categoryarray": labels[::-1],
-            "automargin": True,
-            "range": [-0.6, len(labels) - 0.4],
-        },
-    }
-    return {"data": traces, "layout": layout}

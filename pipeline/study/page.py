@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 
-import jinja2
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
+from pipeline.pages.rendering import MINUS, inline_assets, json_island, page_environment
 from pipeline.study.figures import cost_figure, ladder_figure, score_figure
 from pipeline.study.results import ModelResult, StudyResults, TaskResult
 
@@ -35,16 +32,8 @@ _EFFECTS = {
 
 def render_page(results: StudyResults) -> str:
     """Returns the page as HTML; Plotly's library, the styles and all figures are inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.study"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        score=_score, signed=_signed, p_value=_p_value, points=_points, whole=lambda value: f"{value:,.0f}"
-    )
+    environment = page_environment("pipeline.study")
+    environment.filters.update(p_value=_p_value, points=_points)
     models = {model.name: model for model in results.models}
     steps = {step.name: step.title for step in results.steps}
     figures = {
@@ -65,11 +54,9 @@ def render_page(results: StudyResults) -> str:
         task_titles={task.name: _TASK_TITLES.get(task.name, task.name) for task in results.tasks},
         line_ups={task.name: _line_up(task, models) for task in results.tasks},
         marks={task.name: _marks(results, task, models) for task in results.tasks},
-        figures=_json_island(figures),
-        document=_json_island(json.loads(results.model_dump_json())),
-        styles=Markup(environment.get_template("study.css").render()),
-        script=Markup(environment.get_template("study.js").render()),
-        plotly=Markup(get_plotlyjs()),
+        figures=json_island(figures),
+        document=json_island(json.loads(results.model_dump_json())),
+        **inline_assets(environment, ["page.css", "study.css"], ["tables.js", "charts.js"]),
     )
 
 
@@ -90,21 +77,8 @@ def _marks(results: StudyResults, task: TaskResult, models: dict[str, ModelResul
     return marks
 
 
-def _json_island(value: object) -> Markup:
-    """JSON that may stand inside a script element: nothing in it can end the element."""
-    return Markup(json.dumps(value).replace("<", "\\u003c"))
-
-
-def _score(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
-
-
 def _points(share: float) -> str:
-    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", "\N{MINUS SIGN}").replace("+0.0", "0.0")
+    return f"{round(100 * share, 1) + 0.0:+.1f}".replace("-", MINUS).replace("+0.0", "0.0")
 
 
 def _final_fit(model: ModelResult) -> str:

@@ -11,7 +11,7 @@ from tfx.orchestration.pipeline import Pipeline
 
 from pipeline.components.recommender_evaluator import RecommenderEvaluator
 from pipeline.components.recommender_trainer import RecommenderTrainer
-from pipeline.config import ModelConfig, PipelineConfig
+from pipeline.config import GateConfig, ModelConfig, PipelineConfig
 from pipeline.config_checks import check_against_schema
 from pipeline.evaluation import build_eval_config
 from pipeline.pipeline import PreparedData, assemble, check_model, create_trainer, prepare_data
@@ -46,7 +46,7 @@ def create_study_pipeline(
         check_model(variant_config)
     data = prepare_data(config)
     evaluation = config.evaluation.model_copy(
-        update={"slices": tuple(slices), "thresholds": (), "confidence_intervals": True}
+        update={"slices": tuple(slices), "gate": GateConfig(), "confidence_intervals": True}
     )
     eval_config = build_eval_config(evaluation, config.data.feedback, config.data.like_threshold)
     components: list[BaseComponent] = list(data.components)

@@ -5,14 +5,38 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from rich.console import Console
 
 from pipeline.local import COMPONENT_MESSAGE
-from pipeline.study.variants import Variant
 
 _CACHED_SECONDS = 2.0
 """No fit and evaluation end so soon; what is found in the cache does."""
+
+
+class Fit(Protocol):
+    """One fit of many."""
+
+    @property
+    def family(self) -> str:
+        """Name of its family; those of one take about as long."""
+
+    @property
+    def refit(self) -> bool:
+        """Whether it is fitted twice, and so takes twice as long."""
+
+    @property
+    def expected_seconds(self) -> float | None:
+        """About how long it takes; None if nobody said."""
+
+    @property
+    def trainer_id(self) -> str:
+        """Node that it begins with."""
+
+    @property
+    def evaluator_id(self) -> str:
+        """Node that it ends with."""
 
 
 class StudyProgress(logging.Handler):
@@ -24,7 +48,7 @@ class StudyProgress(logging.Handler):
       clock: seconds that only grow.
     """
 
-    def __init__(self, variants: Sequence[Variant], console: Console, clock: Callable[[], float] = time.monotonic):
+    def __init__(self, variants: Sequence[Fit], console: Console, clock: Callable[[], float] = time.monotonic):
         super().__init__()
         self._variants = {variant.evaluator_id: variant for variant in variants}
         self._trainers = {variant.trainer_id for variant in variants}
@@ -69,7 +93,7 @@ class StudyProgress(logging.Handler):
         estimates = [self._estimate(variant, known) for variant in left]
         return sum(seconds for seconds in estimates if seconds is not None) if None not in estimates and left else None
 
-    def _estimate(self, variant: Variant, known: Sequence[float]) -> float | None:
+    def _estimate(self, variant: Fit, known: Sequence[float]) -> float | None:
         if not variant.refit and (measured := self._seconds.get(variant.family)):
             return _mean(measured)
         return variant.expected_seconds or (_mean(known) if known else None)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.components.example_encoding import join_features
-from pipeline.components.point_in_time import encode_histories, order_events
+from pipeline.components.point_in_time import HistoryEncoder, order_events
 from tests.components.example_gen_runs import to_dict
 
 EVENTS = st.lists(
@@ -20,11 +20,9 @@ def test_histories_hold_the_strict_past(events, history_length, feedback):
     ordered, dropped = order_events(events)
     assert dropped == len(events) - len({event[:2] for event in events})
     assert ordered == sorted(event for event in events if all(event <= x for x in events if x[:2] == event[:2]))
-    encoded = list(encode_histories(ordered, history_length, feedback))
-    assert [event for _, simultaneous in encoded for event in simultaneous] == ordered
-    for part, simultaneous in encoded:
-        assert len({event[0] for event in simultaneous}) == 1
-        past = [event for event in ordered if event[0] < simultaneous[0][0]]
+    histories = HistoryEncoder(ordered, history_length, feedback)
+    for timestamp in range(8):
+        past = [event for event in ordered if event[0] < timestamp]
         expected = {}
         if past:
             recent = past[-history_length:]
@@ -35,4 +33,4 @@ def test_histories_hold_the_strict_past(events, history_length, feedback):
             }
             if feedback:
                 expected["history_rating"] = [event[4] for event in recent]
-        assert to_dict(tf.train.Example.FromString(join_features([part]))) == expected
+        assert to_dict(tf.train.Example.FromString(join_features([histories.before(timestamp)]))) == expected

@@ -10,13 +10,14 @@ from pathlib import Path
 import pytest
 
 from modules.models import registry
+from pipeline import gate
 from tests.end_to_end.conftest import FirstRuns
 from tests.end_to_end.small_pipeline import COMPONENTS, RESOLVER, SCHEMA_TEXT, Run, make_config, run, served, summarise
 
 pytestmark = pytest.mark.end_to_end
 
 POPULARITY = ("model.family=popularity", "model.settings={}")
-NO_WORSE = "evaluation.thresholds=[{metric: ndcg@10, minimum: 0.001, minimum_change: 0.0}]"
+NO_WORSE = "evaluation.gate.rules=[{metric: ndcg@10, minimum: 0.001, minimum_change: 0.0}]"
 FROM_THE_TRAINER = set(COMPONENTS[COMPONENTS.index("RecommenderTrainer") :])
 
 
@@ -52,14 +53,16 @@ def test_a_worse_model_is_not_pushed(better: Run, first_runs: FirstRuns):
     assert worse.report.blessed is False
     (reason,) = worse.report.blessing_failures
     assert reason.startswith("ndcg@10 overall changed by -")
-    assert reason.endswith("against the last blessed model; the gate asks for a change of at least +0")
+    assert reason.endswith(
+        "against the last blessed model; the gate asks for a change of at least +0 with 95 % confidence"
+    )
     assert worse.report.pushed is None
     assert served(worse.config) == versions
 
 
 def test_a_model_below_the_minimum_is_not_pushed(first_runs: FirstRuns):
     versions = served(first_runs.first.config)
-    minimum = "evaluation.thresholds=[{metric: ndcg@10, slice: {gender: F}, minimum: 0.9}]"
+    minimum = "evaluation.gate.rules=[{metric: ndcg@10, slice: {gender: F}, minimum: 0.9}]"
     groups = "features.groups=[ids, time_buckets]"
     refused = run(make_config(first_runs.folder, *POPULARITY, minimum, groups))
 
@@ -67,19 +70,19 @@ def test_a_model_below_the_minimum_is_not_pushed(first_runs: FirstRuns):
     assert refused.report.blessed is False
     (reason,) = refused.report.blessing_failures
     assert reason.startswith("ndcg@10 on gender=F is 0.")
-    assert reason.endswith("the gate asks for at least 0.9")
+    assert reason.endswith("the gate asks for at least 0.9 with 95 % confidence")
     assert refused.report.pushed is None
     assert served(refused.config) == versions
 
 
-def test_a_gate_without_thresholds_lets_nothing_through(first_runs: FirstRuns):
+def test_a_gate_without_rules_lets_nothing_through(first_runs: FirstRuns):
     versions = served(first_runs.first.config)
-    refused = run(make_config(first_runs.folder, *POPULARITY, "evaluation.thresholds=[]", "model.seed=18"))
+    refused = run(make_config(first_runs.folder, *POPULARITY, "evaluation.gate.rules=[]", "model.seed=18"))
 
     assert refused.nodes("COMPLETE") == FROM_THE_TRAINER, "another seed must leave Transform cached"
     assert refused.report.metrics["overall"]["ndcg@10"] > 0
     assert refused.report.blessed is False
-    assert refused.report.blessing_failures == ["the gate has no threshold; a model is blessed only against one"]
+    assert refused.report.blessing_failures == [gate.NO_RULE]
     assert refused.report.pushed is None
     assert served(refused.config) == versions
 

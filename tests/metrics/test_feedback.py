@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_model_analysis.proto import config_pb2
 
+from modules.metrics.bootstrap import poisson_weights
 from modules.metrics.feedback import FEEDBACK_METRIC_NAMES, PREDICTION_ERROR_NAMES, FeedbackMetrics
 from modules.metrics.model_outputs import metric_key
-from modules.metrics.user_sums import UserSums
+from modules.metrics.user_sums import UserSums, user_group
 
 DAY = 86_400
 TWO_MODELS = config_pb2.EvalConfig(
@@ -97,7 +98,7 @@ def _reference(rows) -> list[float]:
 
 @settings(max_examples=60)
 @given(st.lists(events, min_size=1, max_size=25), st.integers(1, 4))
-def test_two_models_and_intervals_equal_a_recomputation_without_each_user(cases, bundles):
+def test_two_models_equal_plain_python_however_the_examples_are_bundled(cases, bundles):
     examples = [_extracts(user, time, feedback, new=new, old=old) for user, time, feedback, new, old in cases]
     result = _compute(examples, bundles, TWO_MODELS, ("new", "old"))
     assert repr(result) == repr(_compute(examples[::-1], 1, TWO_MODELS, ("new", "old")))
@@ -112,11 +113,6 @@ def test_two_models_and_intervals_equal_a_recomputation_without_each_user(cases,
     keys.append([key.make_diff_key() for key in keys[0]])
     received = np.array([[float(result[key]) for key in row] for row in keys])
     np.testing.assert_allclose(received, estimates, atol=1e-6)
-    if len(users) > 1:
-        without = np.stack([statistics([case for case in cases if case[0] != user]) for user in users])
-        errors = np.sqrt((len(users) - 1) * np.var(without, axis=0))
-        received = np.array([[result[key].sample_standard_deviation for key in row] for row in keys])
-        np.testing.assert_allclose(received, errors, atol=1e-6)
     for model, row in zip(("new", "old"), estimates, strict=False):
         sums = UserSums.from_bytes("rank", result[metric_key("rank_user_sums", model)])
         assert sums.metric_names == ("rank_user_auc", "rank_ndcg@10", "rank_log_loss")
@@ -124,11 +120,49 @@ def test_two_models_and_intervals_equal_a_recomputation_without_each_user(cases,
         np.testing.assert_allclose(sums.estimates(), row[[1, 2, 3]], atol=1e-6)
 
 
+def test_intervals_equal_a_recomputation_with_each_replicates_users():
+    random = np.random.default_rng(5)
+    rows = [
+        (str(n % 7), int(n // 2 % 3 * DAY), float(random.integers(1, 6)), tuple(random.uniform(0.05, 0.95, 3)))
+        for n in range(30)
+    ]
+    result = _compute([_extracts(user, time, feedback, only=outputs) for user, time, feedback, outputs in rows])
+    groups = [user_group({"features": {"user_id": np.array([row[0]])}}, "user_id") for row in rows]
+    weights = poisson_weights(np.array(groups)).astype(int)
+
+    def auc(of_rows):
+        """Weighs every row by its own weight; the derivative by a user's weight is what an interval rests on."""
+        liked = np.array([row[2] >= 4 for row in rows])
+        scores = np.array([row[3][0] for row in rows])
+        ordered = (scores[:, None] > scores) + (scores[:, None] == scores) / 2
+        return (of_rows * liked) @ ordered @ (of_rows * ~liked) / ((of_rows @ liked) * (of_rows @ ~liked))
+
+    step, influence = 1e-5, np.zeros(7)
+    for user in range(7):
+        change = step * np.array([row[0] == str(user) for row in rows])
+        influence[user] = (auc(1 + change) - auc(1 - change)) / (2 * step)
+    replicates = []
+    for replicate in weights:
+        drawn = [
+            (f"{row[0]}#{copy}", *row[1:])
+            for row, weight in zip(rows, replicate, strict=True)
+            for copy in range(weight)
+        ]
+        by_user = {row[0]: weight for row, weight in zip(rows, replicate, strict=True)}
+        linear = auc(np.ones(30)) + sum((by_user[str(user)] - 1) * influence[user] for user in range(7))
+        replicates.append([linear, *(_reference(drawn)[1:] if drawn else [math.nan] * 5)])
+    sizes = np.bincount([int(row[0]) for row in rows])
+    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    errors = np.nanstd(replicates, axis=0, ddof=1) * np.sqrt(effective / (effective - 1))
+    received = [result[metric_key(name, "")].sample_standard_deviation for name in FEEDBACK_METRIC_NAMES]
+    np.testing.assert_allclose(received, errors, rtol=1e-5)
+
+
 def test_a_model_that_predicts_no_feedback_has_no_prediction_errors():
     examples = [_extracts(n % 3, n, 2 + n % 4, only=(n % 5, math.nan, math.nan)) for n in range(30)]
     result = _compute(examples)
     names = {key.name for key in result}
-    assert {"rank_auc", "rank_user_auc", "rank_ndcg@10", "rank_auc_lower", "rank_user_sums"} <= names
+    assert {"rank_auc", "rank_user_auc", "rank_ndcg@10", "rank_user_sums"} <= names
     assert not any(name.startswith(PREDICTION_ERROR_NAMES) for name in names)
     assert UserSums.from_bytes("rank", result[metric_key("rank_user_sums", "")]).metric_names == (
         "rank_user_auc",

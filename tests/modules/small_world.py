@@ -124,6 +124,7 @@ class SmallWorld:
                     "bands": BANDS,
                     "top_k": TOP_K,
                     "like_threshold": LIKE_THRESHOLD,
+                    "genre_feature": "genres",
                 },
             )
         )

@@ -1,7 +1,9 @@
 """The contract that a model of every family must fulfil, checked on what was exported and loaded from disk."""
 
 import collections
+import itertools
 import json
+import math
 import os
 import subprocess
 import sys
@@ -10,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from modules.models.list_statistics import LIST_LENGTH
 from modules.models.registry import FAMILIES, create_recommender
 from modules.slices import popularity_boundaries
 from tests.modules.conftest import QUICK_FAMILIES, SETTINGS
@@ -67,7 +70,7 @@ def test_every_family_is_under_contract():
 
 def test_signatures_have_the_agreed_names_types_and_shapes(served):
     text, number, count = tf.string, tf.float32, tf.int64
-    slices = ("age_band", "minutes_band", "user_activity", "title_popularity", "hour")
+    slices = ("age_band", "minutes_band", "user_activity", "title_popularity", "hour", "weeks_since_training")
     agreed: dict[str, tuple[dict, dict]] = {
         "serving_default": ({"examples": 1}, {"item_ids": (text, TOP_K), "scores": (number, TOP_K)}),
         "rank": ({"examples": 1, "candidate_ids": 2}, {"scores": (number, None)}),
@@ -84,6 +87,12 @@ def test_signatures_have_the_agreed_names_types_and_shapes(served):
                 "num_candidates": (count, 1),
                 "catalogue_size": (count, 1),
                 "top_k_item_ids": (text, TOP_K),
+                "list_rows": (count, LIST_LENGTH),
+                "list_novelty": (number, 1),
+                "list_popularity": (number, 1),
+                "history_popularity": (number, 1),
+                "list_genre_diversity": (number, 1),
+                "genre_divergence": (number, 1),
             },
         ),
         "slices": ({"examples": 1}, {name: (text, 1) for name in slices}),
@@ -261,10 +270,12 @@ def test_evaluate_gives_the_score_of_the_true_title(served, labelled, item_ids):
 
 
 def test_slices_say_what_training_knew(served, world):
-    rows = [*world.rows["test"], {}]
     users = collections.Counter(row["user_id"][0] for row in world.rows["train"])
     titles = collections.Counter(row["item_id"][0] for row in world.rows["train"])
     middle, head = popularity_boundaries(np.array(list(titles.values())))
+    end = max(row["timestamp"][0] for row in world.rows["train"])
+    stale = [{"timestamp": [end + weeks * 604_800 - 1], "user_id": ["nobody"]} for weeks in (1, 4, 12)]
+    rows = [*world.rows["test"], {}, *stale]
     slices = {name: value[:, 0].tolist() for name, value in served.call("slices", rows).items()}
     for number, row in enumerate(rows):
         age, minutes, time = (row.get(name, [None])[0] for name in ("age", "minutes", "timestamp"))
@@ -278,9 +289,35 @@ def test_slices_say_what_training_knew(served, world):
                 np.digitize(titles[row.get("item_id", [""])[0]], [1, middle, head])
             ],
             "hour": ("00-05", "06-11", "12-17", "18-23")[(time or 0) // 3600 % 24 // 6],
+            "weeks_since_training": str(max((time or 0) - end, 0) // 604_800),
         }
         assert {name: values[number].decode() for name, values in slices.items()} == expected
     assert set(slices["title_popularity"]) == {b"new", b"tail", b"middle", b"head"}
+    assert slices["weeks_since_training"][-3:] == [b"0", b"3", b"11"] and slices["user_activity"][-1] == b"new"
+
+
+def test_lists_are_described_by_what_training_knew(served, world, rows, item_ids):
+    evaluated = served.call("evaluate", rows)
+    events = collections.Counter(row["item_id"][0] for row in world.rows["train"])
+    counts = np.array([events[item_id.decode()] for item_id in item_ids])
+    genres = {row["item_id"][0].encode(): set(row.get("genres", ())) for row in world.titles}
+    for number, row in enumerate(rows):
+        chosen = evaluated["list_rows"][number]
+        assert [item_ids[place] if place >= 0 else b"" for place in chosen] == evaluated["top_k_item_ids"][
+            number
+        ].tolist()[:LIST_LENGTH]
+        chosen = chosen[chosen >= 0]
+        surprise = -np.log2((counts[chosen] + 1) / (counts.sum() + len(counts)))
+        assert evaluated["list_novelty"][number, 0] == pytest.approx(surprise.mean(), rel=1e-4)
+        had = [item_ids.index(item_id) for item_id in _seen(row) if item_id in item_ids]
+        popularity = counts / counts.sum()
+        expected = popularity[had].mean() if had else math.nan
+        assert evaluated["history_popularity"][number, 0] == pytest.approx(expected, rel=1e-4, nan_ok=True)
+        own = [genres[item_ids[place]] for place in chosen if genres[item_ids[place]]]
+        distances = [1 - len(one & other) / len(one | other) for one, other in itertools.combinations(own, 2)]
+        assert evaluated["list_genre_diversity"][number, 0] == pytest.approx(np.mean(distances), rel=1e-4, abs=1e-6)
+    divergences = evaluated["genre_divergence"][:, 0]
+    assert (np.isnan(divergences) == [not _seen(row) for row in rows]).all() and (np.nan_to_num(divergences) >= 0).all()
 
 
 def test_finds_the_titles_that_are_taken_next_better_than_chance(served, world):

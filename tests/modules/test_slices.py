@@ -26,9 +26,9 @@ COLUMNS = ColumnTable.from_schema(
 TYPES = {"user": tf.string, "title": tf.string, "time": tf.int64, "age": tf.int64, "speed": tf.float32}
 
 
-def _compute(rows, bands=None, user_counts=None, item_counts=None):
+def _compute(rows, bands=None, user_counts=None, item_counts=None, training_end=0):
     """Slice keys of rows, dictionaries of lists, by name."""
-    keys = SliceKeys(COLUMNS, bands or {}, user_counts or {b"a": 1}, item_counts or {b"hit": 1})
+    keys = SliceKeys(COLUMNS, bands or {}, user_counts or {b"a": 1}, item_counts or {b"hit": 1}, training_end)
     raw = {}
     for name, dtype in TYPES.items():
         raw[name] = tf.ragged.constant([row.get(name, []) for row in rows], dtype=dtype, ragged_rank=1).to_sparse()
@@ -102,6 +102,18 @@ def test_hours_are_quarters_of_the_day(times):
     assert _compute([{"time": [time]} for time in times])["hour"] == expected
 
 
+@given(st.integers(0, 2_000_000_000), st.lists(st.integers(-(10**7), 10**8), min_size=1, max_size=20))
+def test_weeks_are_counted_from_the_last_interaction_of_training(end, offsets):
+    expected = ["12+" if offset >= 12 * 604_800 else str(max(offset, 0) // 604_800) for offset in offsets]
+    rows = [{"time": [end + offset]} for offset in offsets]
+    assert _compute(rows, training_end=end)["weeks_since_training"] == expected
+
+
+def test_a_week_ends_to_the_second():
+    rows = [{"time": [time]} for time in (1000, 1000 + 604_799, 1000 + 604_800, 1000 + 12 * 604_800 - 1, 999)] + [{}]
+    assert _compute(rows, training_end=1000)["weeks_since_training"] == ["0", "0", "1", "11", "0", "0"]
+
+
 def test_a_band_over_an_unknown_column_is_refused_by_name():
     with pytest.raises(ValueError, match=r"bands.*\['age', 'speed'\]; received \['rating'\]"):
-        SliceKeys(COLUMNS, {"rating": [3], "age": [18]}, {b"a": 1}, {b"hit": 1})
+        SliceKeys(COLUMNS, {"rating": [3], "age": [18]}, {b"a": 1}, {b"hit": 1}, 0)

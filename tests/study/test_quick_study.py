@@ -24,7 +24,7 @@ DATA_COMPONENTS = {*COMPONENTS[: COMPONENTS.index("RecommenderTrainer")]}
 SMALLER = [
     "study.synthetic={users: 320, items: 80, interactions: 11000, seed: 7}",
     "study.families.transformer={kind: deep, title: Transformer, steps: [ids, time], "
-    "settings: {batch_size: 128, learning_rate: 0.008, weight_average: 0.9, max_epochs: 12, dimension: 32}}",
+    "settings: {batch_size: 128, learning_rate: 0.008, weight_average: 0.9, max_epochs: 20, dimension: 32}}",
 ]
 
 

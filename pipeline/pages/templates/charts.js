@@ -1,4 +1,3 @@
-"use strict";
 const figures = JSON.parse(document.getElementById("figures").textContent);
 const narrow = window.matchMedia("(max-width: 40rem)");
 
@@ -18,21 +17,28 @@ function broken(label) {
   return lines.join("<br>");
 }
 
+// Plotly reads some tags in labels: what the data call themselves is shown as it is.
+function literal(label) {
+  return typeof label === "string" ? label.replaceAll("&", "&amp;").replaceAll("<", "&lt;") : label;
+}
+
 function styled(figure) {
   const dressed = structuredClone(figure);
-  if (narrow.matches && dressed.layout.yaxis.type === "category") {
-    const { yaxis } = dressed.layout;
-    for (const trace of dressed.data) trace.y = trace.y.map(broken);
-    yaxis.categoryarray = yaxis.categoryarray.map(broken);
-    dressed.layout.height += 18 * yaxis.categoryarray.length;
+  const layout = dressed.layout;
+  if (layout.yaxis.type === "category") {
+    const told = narrow.matches ? (label) => broken(literal(label)) : literal;
+    for (const trace of dressed.data) trace.y = trace.y.map(told);
+    layout.yaxis.categoryarray = layout.yaxis.categoryarray.map(told);
+    const lines = layout.yaxis.categoryarray.join("<br>").split("<br>").length;
+    layout.height += 18 * (lines - layout.yaxis.categoryarray.length);
   }
   for (const trace of dressed.data) {
-    const tint = colour(trace.meta === "simple" ? "simple" : "accent");
-    trace.marker = { color: tint, size: 8, symbol: trace.meta === "combined" ? "circle-open" : "circle", line: { width: 2, color: tint } };
-    if (trace.error_x) trace.error_x.color = tint;
+    const tint = colour(trace.meta.colour);
+    trace.marker = { color: tint, size: 8, symbol: trace.meta.open ? "circle-open" : "circle", line: { width: 2, color: tint } };
+    trace.line = { color: tint, width: 2 };
+    for (const error of [trace.error_x, trace.error_y]) if (error) error.color = tint;
     if (trace.mode.includes("text")) trace.textfont = { color: colour("soft"), size: 11 };
   }
-  const layout = dressed.layout;
   layout.paper_bgcolor = layout.plot_bgcolor = "rgba(0,0,0,0)";
   layout.font = { family: getComputedStyle(document.body).fontFamily, size: narrow.matches ? 11 : 13, color: colour("ink") };
   layout.hoverlabel = { bgcolor: colour("wash"), bordercolor: colour("line"), font: { color: colour("ink") } };
@@ -41,7 +47,7 @@ function styled(figure) {
     if (axis.title) axis.title.font = { size: 12, color: colour("soft") };
   }
   layout.yaxis.showgrid = layout.yaxis.type !== "category";
-  layout.xaxis.nticks = narrow.matches ? 4 : 8;
+  layout.xaxis.nticks ??= narrow.matches ? 4 : 8;
   return dressed;
 }
 
@@ -52,22 +58,7 @@ function draw() {
   }
 }
 
-function sortBy(header) {
-  const table = header.closest("table");
-  const column = [...header.parentElement.children].indexOf(header);
-  const descending = header.getAttribute("aria-sort") !== "descending";
-  const key = (row) => row.children[column].dataset.value ?? row.children[column].textContent;
-  const compare = (a, b) => (isNaN(a) || isNaN(b) ? String(a).localeCompare(b) : a - b);
-  const rows = [...table.tBodies[0].rows].sort((a, b) => compare(key(a), key(b)) * (descending ? -1 : 1));
-  table.tBodies[0].append(...rows);
-  for (const other of header.parentElement.children) other.removeAttribute("aria-sort");
-  header.setAttribute("aria-sort", descending ? "descending" : "ascending");
-}
-
-for (const button of document.querySelectorAll("th button")) {
-  button.addEventListener("click", () => sortBy(button.parentElement));
-}
-const details = [...document.querySelectorAll("details")];
+const details = [...document.querySelectorAll("details:not(.optional)")];
 window.addEventListener("beforeprint", () => { for (const part of details) part.open = true; draw(); });
 window.addEventListener("afterprint", draw);
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);

@@ -1,0 +1,190 @@
+"""The gate: which rules a model satisfies, with what certainty, and so whether it may be pushed.
+
+A rule about a value or a change holds with certainty if the whole 95 % interval satisfies it: a gain that may be noise
+is no gain. A protected slice is judged the other way round: the model is refused if the slice is significantly worse,
+that is, if the whole interval of the change lies beyond what is tolerated.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from modules.metrics.directions import lower_is_better
+from pipeline.config import GateConfig, ProtectedSlicesConfig, RuleConfig
+from pipeline.evaluation_results import OVERALL, EvaluationResult, MetricValue, slice_features, slice_name
+
+NO_BASELINE = "there is no blessed model to compare with"
+NO_RULE = "the gate has no rule that could be judged; a model is blessed only against one"
+
+
+@dataclasses.dataclass(frozen=True)
+class Judgement:
+    """One line of the gate's table.
+
+    Attributes:
+      rule: what is asked for, in words.
+      slice: name of the slice.
+      metric: name of the metric.
+      value: the metric, or its change against the last blessed model, whichever the rule is about; None if there is
+        none.
+      lower: lower end of its 95 % interval.
+      upper: upper end.
+      bound: which of `value`, `lower` and `upper` is compared.
+      needed: with what.
+      passed: whether the rule is satisfied; None if it could not be judged and need not be.
+      reason: why it is not satisfied or was not judged, or what it lacked, in words; else empty.
+    """
+
+    rule: str
+    slice: str
+    metric: str
+    value: float | None
+    lower: float | None
+    upper: float | None
+    bound: str
+    needed: float
+    passed: bool | None
+    reason: str
+
+
+def judge(gate: GateConfig, result: EvaluationResult) -> list[Judgement]:
+    """Returns the gate's table: a line for each rule, and one for each protected slice.
+
+    Args:
+      gate: the rules.
+      result: the candidate's evaluation, compared with the last blessed model if there is one.
+    """
+    table = [line for rule in gate.rules for line in _judge_rule(rule, result)]
+    return table + [line for protected in gate.protected for line in _judge_protected(protected, result)]
+
+
+def failures(table: Sequence[Judgement]) -> list[str]:
+    """Returns why the gate does not let the model through, in sentences; none if it does."""
+    if not any(line.passed is not None for line in table):
+        return [NO_RULE]
+    return [line.reason for line in table if line.passed is False]
+
+
+def to_documents(table: Sequence[Judgement]) -> list[dict[str, Any]]:
+    """Returns the table's lines as they are written in JSON, where an undefined number is null."""
+    return [
+        {
+            name: None if isinstance(value, float) and not math.isfinite(value) else value
+            for name, value in dataclasses.asdict(line).items()
+        }
+        for line in table
+    ]
+
+
+def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[Judgement]:
+    """Judges each of the rule's bounds."""
+    bounds: tuple[tuple[float | None, bool, bool], ...] = (
+        (rule.minimum, False, True),
+        (rule.maximum, False, False),
+        (rule.minimum_change, True, True),
+        (rule.maximum_change, True, False),
+    )
+    name = slice_name(rule.slice)
+    for needed, of_change, at_least in bounds:
+        if needed is None:
+            continue
+        wanted = "at least " if at_least else "at most "
+        wanted = f"a change of {wanted}{needed:+.4g}" if of_change else f"{wanted}{needed:.4g}"
+        wanted += " with 95 % confidence" if rule.certain else ""
+        bound = ("lower" if at_least else "upper") if rule.certain else "value"
+        subject = _Subject.of(result, name, rule.metric, of_change)
+        judgement = subject.unjudged(wanted, bound, needed)
+        compared = getattr(subject, bound)
+        if (why := _too_few(rule.least_users, name, result)) is not None:
+            yield dataclasses.replace(judgement, reason=why)
+        elif name not in result.slices:
+            reason = f"no test example falls into the slice that the gate names: {name}"
+            yield dataclasses.replace(judgement, passed=False, reason=reason)
+        elif of_change and not result.has_baseline and rule.metric in result.slices[name]:
+            # A first model must be able to pass; whether it is good enough is for the other bounds to say.
+            yield dataclasses.replace(judgement, passed=True, reason=NO_BASELINE)
+        elif compared is not None and (compared >= needed if at_least else compared <= needed):
+            yield dataclasses.replace(judgement, passed=True)
+        else:
+            reason = f"{subject.described(rule.certain)}; the gate asks for {wanted}"
+            yield dataclasses.replace(judgement, passed=False, reason=reason)
+
+
+def _judge_protected(protected: ProtectedSlicesConfig, result: EvaluationResult) -> Iterator[Judgement]:
+    """Judges every slice of the features named that the evaluation has."""
+    worse_is_more = lower_is_better(protected.metric)
+    needed = protected.tolerance if worse_is_more else -protected.tolerance
+    for name in result.slices:
+        if set(slice_features(name)) not in [set(features) for features in protected.slices]:
+            continue
+        subject = _Subject.of(result, name, protected.metric, of_change=True)
+        bound = "lower" if worse_is_more else "upper"
+        wanted = "no significant harm" + (f" beyond {needed:+.4g}" if protected.tolerance else "")
+        judgement = subject.unjudged(wanted, bound, needed)
+        why = _too_few(protected.least_users, name, result)
+        at_best = getattr(subject, bound)
+        if why is None and at_best is None:
+            described = f"not judged: {subject.described(with_interval=True)}"
+            why = described if result.has_baseline else NO_BASELINE
+        if why is not None:
+            yield dataclasses.replace(judgement, reason=why)
+        elif at_best <= needed if worse_is_more else at_best >= needed:
+            yield dataclasses.replace(judgement, passed=True)
+        else:
+            reason = f"{subject.described(with_interval=True)}; the gate asks for {wanted} on a protected slice"
+            yield dataclasses.replace(judgement, passed=False, reason=reason)
+
+
+def _too_few(least_users: int, name: str, result: EvaluationResult) -> str | None:
+    """Returns why a rule need not be judged on a slice; None if the slice has users enough."""
+    users = result.user_counts.get(name, 0)
+    return f"not judged: {users:,} users on {name}, fewer than {least_users:,}" if users < least_users else None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Subject:
+    """What a rule is about: a metric on a slice, or its change."""
+
+    metric: str
+    slice: str
+    of_change: bool
+    value: float | None
+    lower: float | None
+    upper: float | None
+
+    @classmethod
+    def of(cls, result: EvaluationResult, name: str, metric: str, of_change: bool) -> _Subject:
+        metrics: Mapping[str, MetricValue] = result.slices.get(name, {})
+        found = metrics.get(metric)
+        if found is None:
+            return cls(metric, name, of_change, None, None, None)
+        numbers = (
+            (found.change, found.change_lower, found.change_upper)
+            if of_change
+            else (found.value, found.lower, found.upper)
+        )
+        return cls(metric, name, of_change, *(None if n is None or math.isnan(n) else n for n in numbers))
+
+    def unjudged(self, wanted: str, bound: str, needed: float) -> Judgement:
+        """Returns the line of a rule about this, not judged yet."""
+        rule = f"{self.metric}: {wanted}"
+        return Judgement(
+            rule, self.slice, self.metric, self.value, self.lower, self.upper, bound, needed, passed=None, reason=""
+        )
+
+    def described(self, with_interval: bool) -> str:
+        where = self.slice if self.slice == OVERALL else f"on {self.slice}"
+        sign = "+" if self.of_change else ""
+        if self.value is None:
+            return f"{self.metric} {where} has no defined {'change' if self.of_change else 'value'}"
+        interval = ""
+        if with_interval:
+            interval = " (no interval: too few users)"
+            if self.lower is not None and self.upper is not None:
+                interval = f" (95 %: {self.lower:{sign}.4g} to {self.upper:{sign}.4g})"
+        if self.of_change:
+            return f"{self.metric} {where} changed by {self.value:+.4g}{interval} against the last blessed model"
+        return f"{self.metric} {where} is {self.value:.4g}{interval}"

@@ -1,0 +1,106 @@
+"""What the Evaluator found, read from its `verdict.json`, what could not be computed included."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, field_validator
+
+OVERALL = "overall"
+
+
+class Estimate(BaseModel):
+    """A metric on a slice. What is None is not there, or undefined."""
+
+    value: float | None = None
+    """The candidate's."""
+    lower: float | None = None
+    """Lower end of its 95 % interval."""
+    upper: float | None = None
+    """Upper end."""
+    baseline: float | None = None
+    """The last blessed model's."""
+    change: float | None = None
+    """The candidate's less the baseline's."""
+    change_lower: float | None = None
+    """Lower end of the paired 95 % interval of the change."""
+    change_upper: float | None = None
+    """Upper end."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _leave_out_undefined(cls, value: Any) -> Any:
+        return None if isinstance(value, float) and not math.isfinite(value) else value
+
+    @property
+    def certain_change(self) -> int:
+        """The sign of the change if its interval leaves zero out; otherwise 0."""
+        if self.change_lower is None or self.change_upper is None:
+            return 0
+        return (self.change_lower > 0) - (self.change_upper < 0)
+
+
+class GateLine(BaseModel):
+    """One rule of the gate, judged."""
+
+    rule: str
+    """What is asked for, in words."""
+    slice: str
+    """Where."""
+    metric: str
+    """Of which metric."""
+    value: float | None = None
+    """The metric or its change."""
+    lower: float | None = None
+    """Lower end of its 95 % interval."""
+    upper: float | None = None
+    """Upper end."""
+    bound: str
+    """Which of these three is compared."""
+    needed: float
+    """With what."""
+    passed: bool | None = None
+    """Whether the rule holds; None if it was not judged."""
+    reason: str = ""
+    """Why it does not, or was not judged."""
+
+
+class Verdict(BaseModel):
+    """Everything that the Evaluator found."""
+
+    slices: dict[str, dict[str, Estimate]] = {}
+    """Estimates by slice and metric; overall comes first."""
+    example_counts: dict[str, int] = {}
+    """Events by slice."""
+    user_counts: dict[str, int] = {}
+    """Users by slice."""
+    gate: list[GateLine] = []
+    """The gate's table."""
+    failures: list[str] = []
+    """Why the model is not blessed."""
+
+    @property
+    def overall(self) -> dict[str, Estimate]:
+        """The estimates over all test events."""
+        return self.slices.get(OVERALL, {})
+
+
+def read_verdict(path: Path) -> Verdict:
+    """Reads a verdict; it is empty if there is no such file."""
+    return Verdict.model_validate(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Verdict()
+
+
+def split_slice(name: str) -> dict[str, str]:
+    """Returns the features and values of a slice, from its name; none for overall."""
+    if name == OVERALL:
+        return {}
+    parts: list[str] = []
+    for part in name.split(", "):
+        if "=" in part or not parts:
+            parts.append(part)
+        else:  # A comma within a value.
+            parts[-1] += f", {part}"
+    return {feature: value for feature, _, value in (part.partition("=") for part in parts)}
