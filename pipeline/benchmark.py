@@ -1,4 +1,4 @@
-"""Where the time of a run goes, cold and all cached, and how fast training is; in processes of their own."""
+"""Where the time of a run goes, cold and all cached; how fast training is; what intervals cost. Each in a process of its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.evaluation_benchmark import EvaluationBenchmark, print_evaluation
 from pipeline.runs import RunReport, RunStore
 from pipeline.training_benchmark import TrainingBenchmark, print_training
 
@@ -50,6 +51,7 @@ class Benchmark:
       cached: the same run again.
       report: the cold run's report.
       training: training throughput on the cold run's data.
+      evaluation: what intervals and a baseline cost, on the cold run's model.
     """
 
     imports: Measurement
@@ -57,6 +59,7 @@ class Benchmark:
     cached: Measurement
     report: RunReport
     training: TrainingBenchmark
+    evaluation: EvaluationBenchmark
 
     @property
     def beam_seconds(self) -> float:
@@ -92,11 +95,14 @@ def run_benchmark(name_or_path: str, overrides: list[str], console: Console) -> 
         report = RunStore(f"{workspace}/metadata.sqlite").report()
         with console.status("cached run …"):
             cached = measure(run)
-        figures = Path(workspace) / "training_benchmark.json"
+        figures = Path(workspace) / "figures.json"
         with console.status("training beside a plain loop …"):
             measure([sys.executable, "-m", "pipeline.training_benchmark", name_or_path, str(figures), *assignments])
         training = TrainingBenchmark.from_json(figures.read_text(encoding="utf-8"))
-    return Benchmark(imports, cold, cached, report, training)
+        with console.status("evaluating with intervals and a baseline, and without …"):
+            measure([sys.executable, "-m", "pipeline.evaluation_benchmark", name_or_path, str(figures), *assignments])
+        evaluation = EvaluationBenchmark.from_json(figures.read_text(encoding="utf-8"))
+    return Benchmark(imports, cold, cached, report, training, evaluation)
 
 
 def print_benchmark(benchmark: Benchmark, console: Console) -> None:
@@ -126,6 +132,8 @@ def print_benchmark(benchmark: Benchmark, console: Console) -> None:
     )
     console.print()
     print_training(benchmark.training, console)
+    console.print()
+    print_evaluation(benchmark.evaluation, console)
 
 
 def measure(command: list[str]) -> Measurement:

@@ -20,6 +20,7 @@ from pipeline.components.column_values import (
     infer_text_type,
     parse_feedback,
     parse_key,
+    parse_optional_feedback,
 )
 from pipeline.components.source_files import Record, find_files, read_records
 from pipeline.components.source_storage import DataQualityError, find_latest_span
@@ -129,7 +130,8 @@ def _profile_table(data: DataConfig, directory: str, name: str, table: TableConf
         try:
             if record.reason:
                 raise ValueError(record.reason)
-            values = {column: (keys[column](record.cells[at]),) for column, at in positions.items()}
+            parsed = {column: keys[column](record.cells[at]) for column, at in positions.items()}
+            values = {column: () if value is None else (value,) for column, value in parsed.items()}
             row = others.parse(record.cells)
         except ValueError:
             malformed += 1
@@ -148,8 +150,11 @@ def _profile_table(data: DataConfig, directory: str, name: str, table: TableConf
     return TableProfile(columns, rows, malformed, next(records, None) is None)
 
 
-def _key_parsers(data: DataConfig, name: str) -> dict[str, Callable[[Any], Value]]:
-    """Returns the parsers of the columns whose types the pipeline sets: ids, timestamp and feedback."""
+def _key_parsers(data: DataConfig, name: str) -> dict[str, Callable[[Any], Value | None]]:
+    """Returns the parsers of the columns whose types the pipeline sets: ids, timestamp and feedback.
+
+    Where the log has propensities, feedback may be missing: None.
+    """
 
     def parse_id(cell: Any) -> str:
         return parse_key(cell).decode("utf-8")
@@ -157,7 +162,8 @@ def _key_parsers(data: DataConfig, name: str) -> dict[str, Callable[[Any], Value
     if name != "interactions":
         return {ITEM_ID if name == "items" else USER_ID: parse_id}
     timestamp = TimestampParser(data.timestamp_unit, data.earliest, data.latest)
-    feedback = {data.feedback: parse_feedback} if data.feedback else {}
+    parse = parse_optional_feedback if data.propensity else parse_feedback
+    feedback = {data.feedback: parse} if data.feedback else {}
     return {USER_ID: parse_id, ITEM_ID: parse_id, TIMESTAMP: timestamp, **feedback}
 
 

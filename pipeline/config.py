@@ -264,8 +264,10 @@ class PipelineConfig(Section):
     @pydantic.model_validator(mode="after")
     def _policies_need_impressions(self) -> PipelineConfig:
         if self.data.propensity is None:
-            fields = {"evaluation.policy": self.evaluation.policy}
-            fields["model.propensity_weighting"] = self.model.propensity_weighting
+            fields: dict[str, Section | None] = {
+                "evaluation.policy": self.evaluation.policy,
+                "model.propensity_weighting": self.model.propensity_weighting,
+            }
             for field, value in fields.items():
                 if value is not None:
                     raise ValueError(f"{field} needs data.propensity; received {value.model_dump()} and no propensity")

@@ -116,7 +116,7 @@ def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[Judgemen
 def _judge_protected(protected: ProtectedSlicesConfig, result: EvaluationResult) -> Iterator[Judgement]:
     """Judges every slice of the features named that the evaluation has."""
     worse_is_more = lower_is_better(protected.metric)
-    needed = protected.tolerance if worse_is_more else -protected.tolerance
+    needed = protected.tolerance if worse_is_more else 0.0 - protected.tolerance
     for name in result.slices:
         if set(slice_features(name)) not in [set(features) for features in protected.slices]:
             continue

@@ -132,7 +132,15 @@ def _guess_column(data: DataConfig, table_name: str, name: str, profile: ColumnP
         reason = "data.feedback; " + ("a scale, its ends kept as they are" if is_scale else _range_words(profile))
         domain = _float_domain(low, high)
         return _guess(name, profile, [Role.LABEL.value], reason, presence=1.0, float_domain=domain)
-    if table_name == "interactions" and profile.most_values == 1:
+    if name == data.propensity:
+        profile.type = ColumnType.FLOAT
+        # How many interactions were not shown is another share than that of all rows.
+        tags, reason, domain = [Role.PROPENSITY.value], "data.propensity; missing where a title was not shown", (0, 1)
+        return _guess(name, profile, tags, reason, presence=0.0, float_domain=_float_domain(*domain))
+    if name == data.position:
+        bounds = schema_pb2.IntDomain(min=1)
+        return _guess(name, profile, [Role.POSITION.value], "data.position", presence=0.0, int_domain=bounds)
+    if table_name == "interactions" and profile.most_values == 1 and data.propensity is None:
         if profile.type is ColumnType.FLOAT and _PROPENSITY.search(name):
             tags, domain = [Role.PROPENSITY.value], _float_domain(0, 1)
             return _guess(name, profile, tags, "a probability, by its name", float_domain=domain)

@@ -187,15 +187,15 @@ def read_inputs(config: PipelineConfig) -> TrainingInputs:
 
     from modules.training_inputs import read_training_inputs
 
-    examples = _artifact(config, "Transform/transformed_examples")
+    examples = find_artifact(config, "Transform/transformed_examples")
     return read_training_inputs(
         FnArgs(
             train_files=[f"{examples}/Split-train/*"],
             eval_files=[f"{examples}/Split-eval/*"],
-            schema_path=str(_artifact(config, "CuratedSchema/schema") / "schema.pbtxt"),
-            transform_graph_path=str(_artifact(config, "Transform/transform_graph")),
+            schema_path=str(find_artifact(config, "CuratedSchema/schema") / "schema.pbtxt"),
+            transform_graph_path=str(find_artifact(config, "Transform/transform_graph")),
             custom_config={
-                "catalogue_files": f"{_artifact(config, 'CatalogueExampleGen/examples')}/Split-catalogue/*",
+                "catalogue_files": f"{find_artifact(config, 'CatalogueExampleGen/examples')}/Split-catalogue/*",
                 "feature_groups": list(config.features.groups),
                 "quantile_buckets": config.features.quantile_buckets,
                 "like_threshold": config.data.like_threshold,
@@ -204,7 +204,12 @@ def read_inputs(config: PipelineConfig) -> TrainingInputs:
     )
 
 
-def _artifact(config: PipelineConfig, channel: str) -> Path:
+def find_artifact(config: PipelineConfig, channel: str) -> Path:
+    """Returns the folder of the one artifact of a channel, e.g. `Transform/transform_graph`.
+
+    Raises:
+      FileNotFoundError: if there is none, or more than one.
+    """
     found = list((Path(config.artifact_root) / channel).glob("*"))
     if len(found) != 1:
         raise FileNotFoundError(f"expected one artifact below {config.artifact_root}/{channel}; received {found}")

@@ -246,7 +246,7 @@ def test_a_file_that_is_not_text_is_refused(tmp_path):
 
 
 def test_an_unknown_name_lists_those_shipped():
-    with pytest.raises(ConfigError, match=r"no configuration 'movielens': .* \(movielens-100k, synthetic\)"):
+    with pytest.raises(ConfigError, match=r"no configuration 'movielens': .* \(movielens-100k, simulated, synthetic\)"):
         load_config("movielens")
 
 

@@ -22,6 +22,7 @@ def test_everything_that_exists_may_be_sliced_by():
             [
                 "evaluation.bands={age: [18], release_year: [1990]}",
                 "evaluation.slices=[[user_id], [zip_code, release_year_band], [hour, user_activity, title_popularity]]",
+                "evaluation.genre_feature=genres",
                 "evaluation.gate.rules=[{metric: ndcg@10, minimum: 0, slice: {age_band: 18+, gender: F}}]",
             ],
         )
@@ -37,6 +38,11 @@ def test_everything_that_exists_may_be_sliced_by():
         ),
         ("evaluation.bands={timestamp: [1]}", "evaluation.bands: received 'timestamp'; expected one of the numeric"),
         ("evaluation.bands={rating: [3]}", "evaluation.bands: received 'rating'; expected one of the numeric columns"),
+        (
+            "evaluation.genre_feature=occupation",
+            "evaluation.genre_feature: received 'occupation'; expected one of the item columns tagged 'multi_hot', "
+            "['genres']",
+        ),
         ("evaluation.slices=[[age], [gender, sex]]", "evaluation.slices.1: received 'sex'; expected one of ['age', "),
         ("evaluation.slices=[[release_year_band]]", "evaluation.slices.0: received 'release_year_band'; expected one"),
         (

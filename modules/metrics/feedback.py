@@ -223,7 +223,7 @@ class FeedbackCombiner(beam.CombineFn):
         replicates = sizes = None
         if self._with_intervals:
             replicates = np.stack([events.replicates()[:, chosen] for events in judged.values()], axis=1)
-            sizes = np.bincount(groups)
+            sizes = np.bincount(groups).astype(np.float64)
         return report_metrics(
             names,
             list(judged),

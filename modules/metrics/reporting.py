@@ -29,7 +29,7 @@ def report_metrics(
     baseline: str | None,
     estimates: NDArray[np.float64],
     replicates: NDArray[np.float64] | None,
-    group_sizes: NDArray[np.floating] | None,
+    group_sizes: NDArray[np.float64] | None,
 ) -> dict[metric_types.MetricKey, Any]:
     """Returns the metrics of every model, and the differences to the baseline, by key.
 

@@ -5,9 +5,11 @@
 
     s_u = (n_u + unobserved_weight * num_items) ** frequency_exponent, and s_i likewise with the number of users
 
-where n_u titles were taken by u. Where interactions are weighed, an event's term is multiplied by its weight. With V fixed each U_u is the solution of a small linear system, and vice versa. Most
+where n_u titles were taken by u. With V fixed each U_u is the solution of a small linear system, and vice versa. Most
 who ask are unknown to training, so no user vector is kept: the same system is solved in the graph for the titles of
-the query, whose events are weighed as `modules.models.item_bag` says.
+the query, whose events are weighed as `modules.models.item_bag` says. Where interactions are weighed by their
+propensities, the term of an event is multiplied by its weight when titles are solved for. Users are not: they are
+solved for as they will be when they ask.
 
 Hu, Koren and Volinsky, "Collaborative Filtering for Implicit Feedback Datasets", ICDM 2008; the regularisation scaled
 by frequency is that of Rendle, Krichene, Zhang and Koren, "Revisiting the Performance of iALS on Item Recommendation
@@ -131,19 +133,19 @@ def fit_item_vectors(
     pairs, place = np.unique(np.stack([users, known.item_ids], axis=1), axis=0, return_inverse=True)
     title_order = np.argsort(pairs[:, 1], kind="stable")
     by_title = pairs[title_order][:, ::-1]
-    weights = weights_by_title = None
+    weights = None
     if known.weights is not None:
         weights = np.zeros(len(pairs))
         np.maximum.at(weights, place.reshape(-1), known.weights)
-        weights_by_title = weights[title_order]
+        weights = weights[title_order]
     num_users = users.max(initial=-1) + 1
     vectors = np.zeros((vocabulary_size, config.dimension))
     titles = np.unique(pairs[:, 1])
     noise = np.random.default_rng(seed).normal(size=(len(titles), config.dimension))
     vectors[titles] = 0.1 / np.sqrt(config.dimension) * noise
     for _ in range(config.sweeps):
-        user_vectors = solve_rows(pairs, vectors, num_users, config, weights)
-        vectors = solve_rows(by_title, user_vectors, vocabulary_size, config, weights_by_title)
+        user_vectors = solve_rows(pairs, vectors, num_users, config)
+        vectors = solve_rows(by_title, user_vectors, vocabulary_size, config, weights)
     return vectors
 
 

@@ -26,7 +26,7 @@ from pipeline.config import GateConfig
 from pipeline.evaluation_results import read_evaluation
 
 GATE_KEY = "gate"
-"""The execution parameter that holds the gate's rules, and the property of the blessing that holds its table, in JSON."""
+"""The execution parameter that holds the rules, and the property of the blessing that holds the table, in JSON."""
 
 
 class RecommenderEvaluatorExecutor(Executor):

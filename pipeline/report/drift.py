@@ -20,7 +20,13 @@ from collections.abc import Collection, Mapping, Sequence
 
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipeline.report.feature_statistics import feature_name, number_buckets, value_shares
+from pipeline.report.feature_statistics import (
+    describe_number,
+    describe_share,
+    feature_name,
+    number_buckets,
+    value_shares,
+)
 
 Bucket = tuple[float, float, float]
 """Lower end, upper end, count."""
@@ -34,7 +40,7 @@ class Drift:
       feature: its name.
       measure: `L∞` or `Jensen-Shannon`.
       distance: from 0 to 1.
-      told: what has changed most, in words.
+      told: what has changed most, in words; empty if nothing has.
     """
 
     feature: str
@@ -96,7 +102,8 @@ def _text_drift(
     if not now or not before:
         return None
     distance, value = l_infinity(now, before)
-    told = f"“{value}” {before.get(value, 0.0):.2%} → {now.get(value, 0.0):.2%}"
+    shares = (describe_share(shares.get(value, 0.0)) for shares in (before, now))
+    told = f"“{value}” {' → '.join(shares)}" if distance else ""
     return Drift(name, "L∞", distance, told)
 
 
@@ -106,8 +113,9 @@ def _number_drift(
     now, before = number_buckets(feature), number_buckets(other)
     if not sum(count for _, _, count in now) or not sum(count for _, _, count in before):
         return None
-    told = f"mean {other.num_stats.mean:,.4g} → {feature.num_stats.mean:,.4g}"
-    return Drift(name, "Jensen-Shannon", jensen_shannon(now, before), told)
+    distance = jensen_shannon(now, before)
+    means = (describe_number(one.num_stats.mean) for one in (other, feature))
+    return Drift(name, "Jensen-Shannon", distance, f"mean {' → '.join(means)}" if distance else "")
 
 
 def _spread(buckets: Sequence[Bucket], edges: Sequence[float]) -> dict[tuple[float, float], float]:

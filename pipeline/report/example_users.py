@@ -244,7 +244,9 @@ def _read_titles(folder: Path, columns: ColumnTable, wanted: Collection[str]) ->
             if (key := _text(item)) in wanted:
                 example = example_pb2.Example.FromString(record)
                 name = _told(example, named.name) if named is not None else ""
-                found[key] = Title(key, name or key, " · ".join(told for one in others if (told := _told(example, one))))
+                found[key] = Title(
+                    key, name or key, " · ".join(told for one in others if (told := _told(example, one)))
+                )
     return found
 
 

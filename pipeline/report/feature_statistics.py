@@ -129,13 +129,21 @@ def as_date(seconds: float) -> str:
     return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).strftime("%Y-%m-%d")
 
 
-def _summarise(
-    feature: statistics_pb2.FeatureNameStatistics, examples: int, times: Collection[str]
-) -> FeatureSummary:
+def describe_number(value: float) -> str:
+    """Returns a number as short as it can be: a year has no comma."""
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def describe_share(value: float) -> str:
+    """Returns a share as per cent, e.g. `18.5 %`."""
+    return "0 %" if value == 0 else "< 0.01 %" if value < 1e-4 else f"{100 * value:.3g} %"
+
+
+def _summarise(feature: statistics_pb2.FeatureNameStatistics, examples: int, times: Collection[str]) -> FeatureSummary:
     name = feature_name(feature)
     if feature.WhichOneof("stats") == "num_stats":
         numbers = feature.num_stats
-        told = as_date if name in times else _number
+        told = as_date if name in times else describe_number
         missing, per_example = _presence(numbers.common_stats, examples)
         buckets = number_buckets(feature)
         total = sum(count for _, _, count in buckets)
@@ -168,7 +176,3 @@ def _presence(common: statistics_pb2.CommonStatistics, examples: int) -> tuple[f
     """Returns the share of examples without a value, and the mean number of values of the others."""
     present = common.num_non_missing
     return (1 - present / examples if examples else 1.0, common.avg_num_values if present else 0.0)
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.4g}" if abs(value) < 1e4 else f"{value:,.0f}"

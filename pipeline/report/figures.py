@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from pipeline.pages.charts import Figure, dots, horizontal, mark, whiskers
+from pipeline.report.metric_table import first_week
 from pipeline.report.verdict import Estimate
 
 _CANDIDATE = "this model"
@@ -30,27 +31,32 @@ def slices_figure(estimates: Mapping[str, Estimate], metric: str) -> Figure:
         points = [_Point(estimates[name].baseline) for name in known]
         traces.append(dots(mark("simple", is_open=True), _BASELINE, points, known))
     traces.append(dots(mark("accent"), _CANDIDATE, list(estimates.values()), names))
-    return horizontal(traces, names, metric)
+    figure = horizontal(traces, names, metric)
+    figure["layout"]["xaxis"]["range"] = _room(list(estimates.values()))
+    return figure
 
 
-def weeks_figure(estimates: Mapping[int, Estimate], metric: str) -> Figure:
+def weeks_figure(estimates: Mapping[str, Estimate], metric: str) -> Figure:
     """Returns a line over whole weeks since the training cut, with intervals, beside the baseline's."""
-    weeks = list(estimates)
-    traces: list[Figure] = [_line(_CANDIDATE, mark("accent"), weeks, [estimates[week].value for week in weeks])]
+    weeks = [first_week(label) for label in estimates]
+    traces = [_line(_CANDIDATE, mark("accent"), weeks, [estimate.value for estimate in estimates.values()])]
     traces[0]["error_y"] = whiskers(list(estimates.values()))
     if any(estimate.baseline is not None for estimate in estimates.values()):
-        baseline = [estimates[week].baseline for week in weeks]
+        baseline = [estimate.baseline for estimate in estimates.values()]
         traces.insert(0, _line(_BASELINE, mark("simple", is_open=True), weeks, baseline))
-    layout = {
+    layout: Figure = {
         "height": 320,
         "margin": {"l": 56, "r": 16, "t": 8, "b": 88},
         "showlegend": len(traces) > 1,
         "legend": {"orientation": "h", "y": -0.3},
-        "xaxis": {"title": {"text": "whole weeks since the training cut"}, "tickformat": "d", "zeroline": False},
+        "xaxis": {
+            "title": {"text": "whole weeks since the training cut"},
+            "zeroline": False,
+            "tickvals": weeks,
+            "ticktext": list(estimates),
+        },
         "yaxis": {"title": {"text": metric}, "automargin": True, "rangemode": "tozero"},
     }
-    if len(weeks) <= 8:
-        layout["xaxis"]["tickvals"] = weeks
     return {"data": traces, "layout": layout}
 
 
@@ -64,3 +70,16 @@ def _line(name: str, meta: dict[str, object], weeks: list[int], values: list[flo
         "y": values,
         "hovertemplate": "week %{x}: %{y:.4f}<extra></extra>",
     }
+
+
+def _room(estimates: list[Estimate]) -> list[float]:
+    """Returns the ends of an axis that shows all values, and their intervals unless those would dwarf them.
+
+    Of a slice with two or three users next to nothing is known, and its interval is wider than all the rest.
+    """
+    values = [value for one in estimates for value in (one.value, one.baseline) if value is not None]
+    ends = [end for one in estimates for end in (one.lower, one.upper) if end is not None]
+    lowest, highest = min(values), max(values)
+    spread = (highest - lowest) or abs(highest) or 1.0
+    low, high = max(min([lowest, *ends]), lowest - spread / 2), min(max([highest, *ends]), highest + spread / 2)
+    return [low - spread / 20, high + spread / 20]

@@ -77,8 +77,9 @@ def _quality(metric: str | None, estimate: Estimate) -> list[str]:
 
 def _fate(report: RunReport) -> list[str]:
     if report.blessed is None:
-        reason = f": {report.failure}" if report.failure else ""
-        return [f"The run {'is still running' if report.state == 'running' else report.state}{reason}"]
+        state = f"The run {'is still running' if report.state == 'running' else report.state}"
+        # The first line says what; the page's section on the gate has all of it.
+        return [f"{state}: {report.failure.splitlines()[0]}" if report.failure else f"{state}."]
     if not report.blessed:
         return ["It was not blessed, so nothing was pushed."]
     if report.pushed is None:

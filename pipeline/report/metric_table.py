@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 
+from modules.derived_names import WEEKS_SINCE_TRAINING
 from modules.metrics.directions import lower_is_better
 from modules.tasks import NEXT_TITLE, TASKS, metric_prefix
 from pipeline.report.verdict import Estimate, Verdict, split_slice
 
-POLICY_PREFIX = "policy_"
-WEEKS = "weeks_since_training"
-"""The slice of the time since the last event that the model was fitted on."""
+_POLICY_PREFIX = "policy_"
+_POLICY_VALUE_PREFIX = "policy_value_"
+_REFUSAL_SUFFIX = "_refusal"
 _POLICY_GROUP = "off-policy"
 _OTHER_GROUP = "beyond accuracy"
 _NEXT_TITLE_MEASURES = ("recall", "ndcg", "mrr")
@@ -29,7 +31,7 @@ class MetricRow:
       users: users that they are of; None if they were not counted.
       estimate: the numbers.
       outcome: `better` or `worse` if the change is certain, otherwise empty.
-      refused: whether an off-policy estimate was refused.
+      refusal: why there is no off-policy estimate, in words; empty if there is one, or it is another metric.
     """
 
     group: str
@@ -39,7 +41,7 @@ class MetricRow:
     users: int | None
     estimate: Estimate
     outcome: str
-    refused: bool
+    refusal: str
 
 
 def metric_rows(verdict: Verdict) -> list[MetricRow]:
@@ -53,10 +55,11 @@ def metric_rows(verdict: Verdict) -> list[MetricRow]:
             users=verdict.user_counts.get(name),
             estimate=estimate,
             outcome=_outcome(metric, estimate),
-            refused=metric.startswith(POLICY_PREFIX) and estimate.value is None,
+            refusal=_refusal(metric, metrics) if estimate.value is None else "",
         )
         for name, metrics in verdict.slices.items()
         for metric, estimate in metrics.items()
+        if not metric.endswith(_REFUSAL_SUFFIX)
     ]
     groups = group_order(row.group for row in rows)
     metrics = list(dict.fromkeys(row.metric for row in rows))
@@ -65,7 +68,7 @@ def metric_rows(verdict: Verdict) -> list[MetricRow]:
 
 def metric_group(metric: str) -> str:
     """Returns what a metric is about, which the beginning of its name tells."""
-    if metric.startswith(POLICY_PREFIX) or metric.startswith("off_policy_"):
+    if metric.startswith(_POLICY_PREFIX):
         return _POLICY_GROUP
     for task in TASKS:
         if task != NEXT_TITLE and metric.startswith(metric_prefix(task)):
@@ -85,26 +88,30 @@ def slices_of(verdict: Verdict, metric: str) -> dict[str, Estimate]:
         name: metrics[metric]
         for name, metrics in verdict.slices.items()
         if len(split_slice(name)) <= 1
-        and WEEKS not in split_slice(name)
+        and WEEKS_SINCE_TRAINING not in split_slice(name)
         and metric in metrics
         and metrics[metric].value is not None
     }
 
 
-def by_week(verdict: Verdict, metric: str) -> dict[int, Estimate]:
-    """Returns a metric by whole weeks since the training cut, the earliest first; empty if there are no such slices."""
+def by_week(verdict: Verdict, metric: str) -> dict[str, Estimate]:
+    """Returns a metric by whole weeks since the training cut, the earliest first; empty if there are no such slices.
+
+    Weeks are as in the slices' names: `0`, `1`, and at the end perhaps `12+`, which is all that is later.
+    """
     found = {}
     for name, metrics in verdict.slices.items():
         features = split_slice(name)
-        week = features.get(WEEKS, "")
-        if len(features) == 1 and week.isdecimal() and metric in metrics and metrics[metric].value is not None:
-            found[int(week)] = metrics[metric]
-    return dict(sorted(found.items()))
+        week = features.get(WEEKS_SINCE_TRAINING, "")
+        known = metric in metrics and metrics[metric].value is not None
+        if len(features) == 1 and week.removesuffix("+").isdecimal() and known:
+            found[week] = metrics[metric]
+    return dict(sorted(found.items(), key=lambda item: first_week(item[0])))
 
 
-def week_slice(week: int) -> str:
-    """Returns the name of a week's slice."""
-    return f"{WEEKS}={week}"
+def first_week(label: str) -> int:
+    """Returns the first week that a slice of weeks stands for."""
+    return int(label.removesuffix("+"))
 
 
 def has_baseline(verdict: Verdict) -> bool:
@@ -115,3 +122,14 @@ def has_baseline(verdict: Verdict) -> bool:
 def _outcome(metric: str, estimate: Estimate) -> str:
     sign = estimate.certain_change * (-1 if lower_is_better(metric) else 1)
     return {1: "better", -1: "worse", 0: ""}[sign]
+
+
+def _refusal(metric: str, metrics: Mapping[str, Estimate]) -> str:
+    """Returns in words why an off-policy estimate is undefined; empty for other metrics."""
+    if not metric.startswith(_POLICY_VALUE_PREFIX):
+        return ""
+    # Brings in TFMA, which nothing else here needs.
+    from modules.metrics.off_policy import explain_refusal
+
+    numbers = {name: math.nan if one.value is None else one.value for name, one in metrics.items()}
+    return explain_refusal(numbers, metric.removeprefix(_POLICY_VALUE_PREFIX)) or "undefined"

@@ -13,7 +13,7 @@ from typing import Any
 
 from modules.derived_names import TITLE_POPULARITY, USER_ACTIVITY, band_name
 from modules.features import ColumnTable, Role
-from pipeline.report.feature_statistics import SplitSummary
+from pipeline.report.feature_statistics import SplitSummary, describe_share
 from pipeline.report.verdict import OVERALL, Estimate, Verdict, split_slice
 
 _NEW = "new"
@@ -27,6 +27,7 @@ _ROLES_OF_GROUPS = {
     "time_buckets": (Role.TIMESTAMP,),
     "continuous_time": (Role.TIMESTAMP,),
 }
+_KEYS = (Role.ITEM_ID, Role.TIMESTAMP)
 _SPLIT_NAMES = {"train": "train", "eval": "validation", "test": "test"}
 
 
@@ -90,7 +91,9 @@ def features_used(columns: ColumnTable, groups: Sequence[str]) -> list[tuple[str
     """Returns each feature group that the model may use, with the columns behind it. Groups without columns are out."""
     found = []
     for group in groups:
-        names = columns.names(*_ROLES_OF_GROUPS.get(group, ()))
+        behind = columns.with_role(*_ROLES_OF_GROUPS.get(group, ()))
+        # A column without a kind is carried along only, unless it is a key.
+        names = [column.name for column in behind if column.kind is not None or column.role in _KEYS]
         if names:
             found.append((group, ", ".join(names)))
     histories = columns.names(Role.HISTORY)
@@ -110,16 +113,32 @@ def fairness_gaps(verdict: Verdict, metric: str, columns: ColumnTable) -> list[G
         values, left_out = _values_of(verdict, metric, feature)
         if len(values) < 2:
             continue
-        worst, best = (bound(values, key=lambda value: values[value].value) for bound in (min, max))
+        worst, best = (bound(values, key=lambda value: _number(values[value].value)) for bound in (min, max))
         high, low = values[best], values[worst]
         difference = _number(high.value) - _number(low.value)
         gaps.append(Gap(feature, best, worst, difference, *_interval(high, low, difference), tuple(left_out)))
     return sorted(gaps, key=lambda gap: -gap.value)
 
 
-def limits(verdict: Verdict, data: Mapping[str, Any], facts: Sequence[SplitFacts], metric: str | None) -> list[str]:
-    """Returns what limits the model, in sentences that state facts of this run."""
-    found = ["Judged offline, on what people took without it: what they would have done with its lists is not in a log."]
+def limits(
+    verdict: Verdict,
+    data: Mapping[str, Any],
+    facts: Sequence[SplitFacts],
+    metric: str | None,
+    fitted_on: Sequence[str] = ("train",),
+) -> list[str]:
+    """Returns what limits the model, in sentences that state facts of this run.
+
+    Args:
+      verdict: the evaluation.
+      data: counts of ingestion.
+      facts: of the splits.
+      metric: the main metric, if there is one.
+      fitted_on: the splits of the final fit, as they are named in the examples.
+    """
+    found = [
+        "Judged offline, on what people took without it: what they would have done with its lists is not in a log."
+    ]
     shares = (
         (USER_ACTIVITY, "of the test events are of users without any training event"),
         (TITLE_POPULARITY, "of the test events are on titles without any training event"),
@@ -130,12 +149,11 @@ def limits(verdict: Verdict, data: Mapping[str, Any], facts: Sequence[SplitFacts
         if total and events:
             estimate = verdict.slices.get(f"{feature}={_NEW}", {}).get(metric or "", Estimate())
             there = f"; {metric} is {estimate.value:.4f} there" if estimate.value is not None else ""
-            found.append(f"{events / total:.1%} {told}{there}.")
+            found.append(f"{describe_share(events / total)} {told}{there}.")
     by_name = {fact.name: fact for fact in facts}
-    if "train" in by_name and "test" in by_name:
-        found.append(
-            f"It knows nothing after {by_name['train'].last}; the test split begins on {by_name['test'].first}."
-        )
+    fitted = [by_name[_SPLIT_NAMES[split]].last for split in fitted_on if _SPLIT_NAMES.get(split) in by_name]
+    if fitted and "test" in by_name:
+        found.append(f"It knows nothing after {max(fitted)}; the test split begins on {by_name['test'].first}.")
     rejected = sum(int(value) for key, value in data.items() if key.endswith("_rejected"))
     if rejected:
         found.append(f"{rejected:,} rows of the source tables could not be used and were rejected.")

@@ -11,7 +11,7 @@ from pipeline.pages.charts import Figure
 from pipeline.pages.rendering import MINUS, inline_assets, json_island, page_environment
 from pipeline.report import metric_table, model_card
 from pipeline.report.content import ReportContent
-from pipeline.report.feature_statistics import Bar
+from pipeline.report.feature_statistics import Bar, describe_share
 from pipeline.report.figures import slices_figure, weeks_figure
 from pipeline.report.headline import headline
 from pipeline.report.learning import describe_settings, learning_figures
@@ -33,7 +33,7 @@ _SPARK_WIDTH, _SPARK_HEIGHT = 120, 26
 def render_report(content: ReportContent) -> str:
     """Returns the page as HTML; Plotly's library, the styles and all figures are inside."""
     environment = page_environment("pipeline.report")
-    environment.filters.update(share=_share, spark=_spark, number=_number, moment=_moment)
+    environment.filters.update(share=describe_share, spark=_spark, number=_number, moment=_moment)
     report, verdict, columns = content.report, content.verdict, content.columns
     top = headline(report, verdict)
     rows = metric_table.metric_rows(verdict)
@@ -50,6 +50,7 @@ def render_report(content: ReportContent) -> str:
         rows=rows,
         group_titles=_GROUP_TITLES,
         metrics_of={group: _metrics(rows, group) for group in metric_table.group_order(row.group for row in rows)},
+        refusals=sorted({f"{row.metric}: {row.refusal}" for row in rows if row.refusal and row.slice == OVERALL}),
         with_baseline=metric_table.has_baseline(verdict),
         statistics=content.statistics,
         drift=content.drift,
@@ -62,16 +63,16 @@ def render_report(content: ReportContent) -> str:
         facts=facts,
         features=model_card.features_used(columns, groups) if columns is not None else [],
         gaps=model_card.fairness_gaps(verdict, top.metric, columns) if columns is not None and top.metric else [],
-        limits=model_card.limits(verdict, report.data, facts, top.metric),
+        limits=model_card.limits(
+            verdict, report.data, facts, top.metric, report.training.get("final_fit_splits", ["train"])
+        ),
         code_version=content.training_parameters.get("code_version"),
         evaluated=[row for row in rows if row.slice == OVERALL and row.metric in map(main_metric, TASKS)],
         users=content.users,
         users_missing=content.users_missing,
         charts=charts,
         figures=json_island(charts),
-        **inline_assets(
-            environment, ["page.css", "report.css"], ["theme.js", "tables.js", "filter.js", "charts.js"]
-        ),
+        **inline_assets(environment, ["page.css", "report.css"], ["theme.js", "tables.js", "filter.js", "charts.js"]),
     )
 
 
@@ -100,17 +101,17 @@ def _spark(bars: tuple[Bar, ...], name: str) -> Markup:
     for number, bar in enumerate(bars):
         height = max(_SPARK_HEIGHT * bar.share / highest, 0.5 if bar.share else 0)
         drawn.append(
-            Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}: {}</title></rect>').format(
-                number * width, _SPARK_HEIGHT - height, max(width - 1, 0.5), height, bar.label, _share(bar.share)
+            Markup('<rect x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"><title>{}</title></rect>').format(
+                number * width,
+                _SPARK_HEIGHT - height,
+                max(width - 1, 0.5),
+                height,
+                f"{bar.label}: {describe_share(bar.share)}",
             )
         )
     return Markup('<svg class="spark" viewBox="0 0 {} {}" role="img" aria-label="Histogram of {}">{}</svg>').format(
         _SPARK_WIDTH, _SPARK_HEIGHT, name, Markup("").join(drawn)
     )
-
-
-def _share(value: float) -> str:
-    return "0 %" if value == 0 else "< 0.01 %" if value < 1e-4 else f"{100 * value:.3g} %"
 
 
 def _number(value: Any) -> str:

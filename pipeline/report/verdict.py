@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, field_validator
 
-OVERALL = "overall"
+from pipeline.runs import OVERALL
 
 
 class Estimate(BaseModel):
@@ -43,33 +43,8 @@ class Estimate(BaseModel):
         return (self.change_lower > 0) - (self.change_upper < 0)
 
 
-class GateLine(BaseModel):
-    """One rule of the gate, judged."""
-
-    rule: str
-    """What is asked for, in words."""
-    slice: str
-    """Where."""
-    metric: str
-    """Of which metric."""
-    value: float | None = None
-    """The metric or its change."""
-    lower: float | None = None
-    """Lower end of its 95 % interval."""
-    upper: float | None = None
-    """Upper end."""
-    bound: str
-    """Which of these three is compared."""
-    needed: float
-    """With what."""
-    passed: bool | None = None
-    """Whether the rule holds; None if it was not judged."""
-    reason: str = ""
-    """Why it does not, or was not judged."""
-
-
 class Verdict(BaseModel):
-    """Everything that the Evaluator found."""
+    """All estimates, those that are undefined included."""
 
     slices: dict[str, dict[str, Estimate]] = {}
     """Estimates by slice and metric; overall comes first."""
@@ -77,10 +52,6 @@ class Verdict(BaseModel):
     """Events by slice."""
     user_counts: dict[str, int] = {}
     """Users by slice."""
-    gate: list[GateLine] = []
-    """The gate's table."""
-    failures: list[str] = []
-    """Why the model is not blessed."""
 
     @property
     def overall(self) -> dict[str, Estimate]:

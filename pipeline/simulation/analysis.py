@@ -91,19 +91,12 @@ def summarise(
 
 def _collect(simulation: SimulationConfig, observations: Sequence[WorldObservation]) -> _Figures:
     models = tuple(simulation.models)
-    replicates = simulation.bootstrap.replicates
     online, resampled = [], []
     for observation in observations:
-        visitors = [observation.models[name].users for name in models]
-        users = int(max(who.max() for who in visitors)) + 1
-        sums, counts = (
-            np.stack([np.bincount(who, weights, users).astype(float) for who, weights in zip(visitors, values)])
-            for values in ([observation.models[name].expected for name in models], [None] * len(models))
-        )
-        came = counts.sum(axis=0) > 0
-        scores = Scores(models, sums[:, came], counts[:, came])
+        scores = _scores_by_user(observation, models)
+        seed = simulation.bootstrap.seed + observation.seed
         online.append(scores.means)
-        resampled.append(bootstrap_means([scores], replicates, simulation.bootstrap.seed + observation.seed)[0])
+        resampled.append(bootstrap_means([scores], simulation.bootstrap.replicates, seed)[0])
     names = dict.fromkeys(
         name for observation in observations for model in observation.models.values() for name in model.metrics
     )
@@ -117,6 +110,14 @@ def _collect(simulation: SimulationConfig, observations: Sequence[WorldObservati
             for name in names
         },
     )
+
+
+def _scores_by_user(observation: WorldObservation, models: tuple[str, ...]) -> Scores:
+    """Sums what lists earn by user: visits of one user are not independent. All models answer the same visits."""
+    users = observation.models[models[0]].users
+    _, index, visits = np.unique(users, return_inverse=True, return_counts=True)
+    sums = np.stack([np.bincount(index, observation.models[name].expected).astype(float) for name in models])
+    return Scores(models, sums, np.tile(visits.astype(float), (len(models), 1)))
 
 
 def _estimate(simulation: SimulationConfig, value: float, resamples: Floats) -> Estimate:
@@ -160,6 +161,7 @@ def _describe_worlds(
                     ),
                     sampled=float(observation.models[name].sampled.mean()),
                     fit_seconds=observation.models[name].fit_seconds,
+                    refusals=dict(observation.models[name].refusals),
                     metrics={
                         metric: None if np.isnan(values[row, column]) else float(values[row, column])
                         for metric, values in figures.metrics.items()
@@ -172,9 +174,7 @@ def _describe_worlds(
     ]
 
 
-def _describe_metric(
-    simulation: SimulationConfig, figures: _Figures, resamples: Resamples, name: str
-) -> MetricResult:
+def _describe_metric(simulation: SimulationConfig, figures: _Figures, resamples: Resamples, name: str) -> MetricResult:
     values = figures.oriented(name)
     correlations = {
         key: _correlate(simulation, figures, resamples, correlation, values)
@@ -221,11 +221,10 @@ def _difference(simulation: SimulationConfig, figures: _Figures, resamples: Resa
     if not {simulation.rule, simulation.naive} <= set(figures.metrics):
         return None
     rule, naive = (figures.oriented(name) for name in (simulation.rule, simulation.naive))
-    value = float(
-        np.nanmean(by_world(spearman, rule, figures.online)) - np.nanmean(by_world(spearman, naive, figures.online))
-    )
-    if np.isnan(value):
+    found = [by_world(spearman, values, figures.online) for values in (rule, naive)]
+    if any(np.isnan(values).all() for values in found):
         return None
+    value = float(np.nanmean(found[0]) - np.nanmean(found[1]))
     resampled = [resamples.correlations(spearman, values, figures.online) for values in (rule, naive)]
     return _estimate(simulation, value, resampled[0] - resampled[1])
 

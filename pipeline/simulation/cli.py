@@ -84,12 +84,12 @@ def simulate(
 
 def print_results(results: SimulationResults, console: Console) -> None:
     """Prints figures and findings for a person."""
-    table = _table(f"online value of the models, mean of {len(results.worlds)} worlds", ["model"], ["clicks per list"])
+    table = _table(f"online value, worlds: {len(results.worlds)}", ["model"], ["clicks per list"])
     for model in results.models:
         table.add_row(escape(model.title), f"{model.online.value:.3f}")
     console.print()
     console.print(table)
-    title = "rank correlation with online value, and what the pick loses"
+    title = "figures on the log: rank correlation with online value, and what their picks lose"
     table = _table(title, ["figure on the log"], ["Spearman", "95 % interval", "Kendall", "clicks per list lost"])
     for metric in results.metrics:
         if metric.spearman is None or metric.kendall is None or metric.regret is None:

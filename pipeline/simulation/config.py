@@ -21,6 +21,7 @@ from pipeline.config import (
     FeatureGroup,
     Loader,
     PipelineConfig,
+    PropensityWeightingConfig,
     apply_override,
     describe_validation_error,
     load_config,
@@ -92,15 +93,6 @@ class DeploymentConfig(Section):
     """Time after the end of the log in which they fall, in days."""
 
 
-class WeightingConfig(Section):
-    """Training by inverse propensities, as in `model.propensity_weighting`."""
-
-    clip: float = Field(default=100.0, gt=1)
-    """Largest weight of an interaction."""
-    normalise: bool = True
-    """Whether weights are divided by their mean."""
-
-
 class ModelEntry(Section):
     """One model to train on the log and to deploy."""
 
@@ -112,7 +104,7 @@ class ModelEntry(Section):
     """Fields of the family's config."""
     groups: tuple[FeatureGroup, ...] = Field(default=("ids",), min_length=1)
     """Feature groups that the model sees."""
-    propensity_weighting: WeightingConfig | None = None
+    propensity_weighting: PropensityWeightingConfig | None = None
     """Trains with inverse propensities. Unset: every click counts the same."""
     unweighted: str | None = None
     """Name of the model that is the same but for the weighting; the two are then compared."""

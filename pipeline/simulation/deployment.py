@@ -87,7 +87,8 @@ def ask(recommend: Recommend, requests: Sequence[bytes], world: World) -> Ints:
     positions = len(world.examination)
     index = {item.encode(): row for row, item in enumerate(world.item_ids)} | {b"": NOTHING}
     batches = [
-        recommend(requests[start : start + _BATCH_SIZE])[:, :positions] for start in range(0, len(requests), _BATCH_SIZE)
+        recommend(requests[start : start + _BATCH_SIZE])[:, :positions]
+        for start in range(0, len(requests), _BATCH_SIZE)
     ]
     lists = np.concatenate(batches)
     if lists.shape[1] < positions:

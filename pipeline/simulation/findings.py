@@ -87,17 +87,17 @@ def _comparison(results: SimulationResults, difference: Estimate) -> Finding:
 def _choice(results: SimulationResults, naive: MetricResult, rule: MetricResult) -> Finding:
     assert naive.regret is not None and rule.regret is not None
     best = float(np.mean([max(model.online.value for model in world.models.values()) for world in results.worlds]))
-    lost, kept = naive.regret / best, (naive.regret - rule.regret) / best
-    statement = f"Choosing by {results.naive} loses {lost:.1%} of the best model's online value; choosing by {results.rule} "
-    if rule.regret < naive.regret:
-        statement += f"wins {kept:.1%} of it back and loses {rule.regret / best:.1%}."
+    lost, left = naive.regret / best, rule.regret / best
+    statement = f"Choosing by {results.naive} loses {_percent(lost)} of the best model's online value; "
+    if naive.regret == rule.regret:
+        statement += f"choosing by {results.rule} loses as much."
     elif rule.regret > naive.regret:
-        statement += f"loses even more, {rule.regret / best:.1%}."
+        statement += f"choosing by {results.rule} loses even more, {_percent(left)}."
     else:
-        statement += "loses as much."
+        statement += f"choosing by {results.rule} wins {_percent(lost - left)} of it back and loses {_percent(left)}."
     detail = (
-        f"{results.naive} picks {_picks(results, naive)}; {results.rule} picks {_picks(results, rule)}; the best online "
-        f"is {_best(results)}. Clicks per list lost, mean over worlds: {naive.regret:.3f} and {rule.regret:.3f}."
+        f"{results.naive} picks {_picks(results, naive)}; {results.rule} picks {_picks(results, rule)}; the best "
+        f"online is {_best(results)}. Clicks per list lost, mean over worlds: {naive.regret:.3f} and {rule.regret:.3f}."
     )
     return Finding(key="choice", statement=statement, detail=detail)
 
@@ -113,11 +113,12 @@ def _weighting(results: SimulationResults) -> Iterator[Finding]:
     mean = float(np.mean(shares))
     gained = "gains" if mean >= 0 else "loses"
     statement = (
-        f"Training with inverse propensities {gained} {abs(mean):.1%} of online value on average: certainly better for "
+        f"Training with inverse propensities {gained} {_percent(abs(mean))} of online value on average: certainly better for "
         f"{better} of {len(shares)} models, certainly worse for {worse}."
     )
     told = "; ".join(
-        f"{titles[pair.model]} {_signed(100 * share)} %" for pair, share in zip(results.weighting, shares, strict=True)
+        f"{titles[pair.unweighted]} {_signed_percent(share)}"
+        for pair, share in zip(results.weighting, shares, strict=True)
     )
     disagreeing = [pair for pair in results.weighting if pair.naive_change is not None]
     wrong = sum((pair.naive_change or 0) * pair.change.value < 0 for pair in disagreeing)
@@ -136,8 +137,8 @@ def _level(results: SimulationResults) -> Iterator[Finding]:
         return
     mean, size = float(np.mean(errors)), float(np.mean(np.abs(errors)))
     statement = (
-        f"As an estimate of online value itself, {results.rule} is off by {size:.1%} on average, "
-        f"{abs(mean):.1%} too {'high' if mean > 0 else 'low'} over all."
+        f"As an estimate of online value itself, {results.rule} is off by {_percent(size)} on average, "
+        f"{_percent(abs(mean))} too {'high' if mean > 0 else 'low'} over all."
     )
     detail = "It is of the last part of the log, online value of the days after: part of this is that time has passed."
     yield Finding(key="level", statement=statement, detail=detail)
@@ -192,5 +193,9 @@ def _number(value: float) -> str:
     return f"{value:.2f}".replace("-", MINUS)
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.1f}".replace("-", MINUS)
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}\N{NO-BREAK SPACE}%"
+
+
+def _signed_percent(share: float) -> str:
+    return f"{100 * share:+.1f}\N{NO-BREAK SPACE}%".replace("-", MINUS)

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import ConfigError
 from pipeline.datasets.folder import Table
 from pipeline.simulation.config import LoggingConfig
 from pipeline.simulation.logging_policy import LoggingPolicy, blurred_views
@@ -48,7 +49,11 @@ class Log:
 
 @functools.lru_cache(maxsize=4)
 def simulate_log(world: World, config: LoggingConfig) -> Log:
-    """Shows lists and draws clicks. The same arguments give the same log, and within a process the same object."""
+    """Shows lists and draws clicks. The same arguments give the same log, and within a process the same object.
+
+    Raises:
+      ConfigError: if lists are so many that somebody has taken nearly everything.
+    """
     generator = world.generator("log")
     sizes, positions = world.config, len(world.config.examination)
     count = config.lists
@@ -68,9 +73,14 @@ def simulate_log(world: World, config: LoggingConfig) -> Log:
             policy = LoggingPolicy.fit(config, clicks_so_far)
         at = np.array([user]), np.array([time])
         available = ~taken[user] & (world.releases <= time)
+        if available.sum() < positions:
+            raise ConfigError(
+                f"logging.lists: received {count}; a user has taken all but {available.sum()} of {sizes.items} titles "
+                f"before the log ends, and lists have {positions}: expected fewer lists, or more users or items"
+            )
         shown = policy.probabilities(world.affinity(*at)[0] + noise[user], available)
         # The inverse of each position's distribution function; the last title catches what rounding leaves.
-        chosen = [np.searchsorted(np.cumsum(p), draw * p.sum(), side="right") for p, draw in zip(shown, draws[row])]
+        chosen = (np.cumsum(shown, axis=1) <= draws[row][:, np.newaxis] * shown.sum(axis=1, keepdims=True)).sum(axis=1)
         items[row] = np.minimum(chosen, sizes.items - 1)
         propensities[row] = shown[:, items[row]].T
         clicks[row] = looks[row] < world.examination * world.relevance(*at)[0, items[row]]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
+from modules.metrics.off_policy import explain_refusal
 from pipeline.config import PipelineConfig
 from pipeline.evaluation_results import OVERALL
 from pipeline.run_outputs import Artifacts, example_counts, outputs_by_node, uri_of
@@ -39,6 +40,7 @@ class ModelObservation:
       expected: `[visits]`, expected clicks on the list shown.
       sampled: `[visits]`, clicks drawn.
       metrics: what the Evaluator said of it on the log; NaN where a figure is refused or undefined.
+      refusals: why off-policy estimates are refused, by metric.
       fit_seconds: seconds of fitting.
     """
 
@@ -46,6 +48,7 @@ class ModelObservation:
     expected: Floats
     sampled: Ints
     metrics: Mapping[str, float]
+    refusals: Mapping[str, str]
     fit_seconds: float
 
 
@@ -104,7 +107,8 @@ def describe_log(scenario: Scenario) -> dict[str, Any]:
         "logging_value": float(log.clicks[log.progress >= 1 - _LAST_SHARE].sum(axis=1).mean()),
         "best_value": float(best.expected.mean()),
         "titles": tuple(
-            TitleResult(relevance=value, shown=int(count)) for value, count in zip(relevance.tolist(), shown)
+            TitleResult(relevance=value, shown=count)
+            for value, count in zip(relevance.tolist(), shown.tolist(), strict=True)
         ),
     }
 
@@ -113,15 +117,21 @@ def _observe_model(fit: Fit, outputs: Mapping[str, Artifacts]) -> ModelObservati
     earnings = _read(uri_of(outputs[fit.deployment_id], "OnlineEarnings"), EARNINGS_FILE)
     report = _read(uri_of(outputs[fit.trainer_id], "ModelRun"), TRAINING_REPORT)
     verdict = _read(uri_of(outputs[fit.evaluator_id], "ModelEvaluation"), VERDICT_FILE)
+    figures = {name: _number(metric["value"]) for name, metric in verdict["slices"][OVERALL].items()}
     return ModelObservation(
         users=np.array(earnings["users"]),
         expected=np.array(earnings["expected"]),
         sampled=np.array(earnings["sampled"]),
-        metrics={
-            name: _number(metric["value"]) for name, metric in verdict["slices"][OVERALL].items() if _is_judged(name)
-        },
+        metrics={name: value for name, value in figures.items() if _is_judged(name)},
+        refusals=_explain_refusals(figures),
         fit_seconds=report["fit_seconds"],
     )
+
+
+def _explain_refusals(figures: Mapping[str, float]) -> dict[str, str]:
+    refused = [name for name in figures if name.startswith(OFF_POLICY_PREFIX) and math.isnan(figures[name])]
+    reasons = {name: explain_refusal(figures, name.removeprefix(OFF_POLICY_PREFIX)) for name in refused}
+    return {name: reason or "it is not defined here" for name, reason in reasons.items()}
 
 
 def _is_judged(name: str) -> bool:

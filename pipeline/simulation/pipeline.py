@@ -44,9 +44,9 @@ def create_simulation_pipeline(config: PipelineConfig, simulation: SimulationCon
         trainer = create_trainer(model_config, data).with_id(fit.trainer_id)
         # One model after the other, so that an interrupted simulation has finished models to show for its time.
         trainer.add_upstream_node(components[-1])
-        deployment = OnlineDeployment(
-            trainer.outputs["model"], scenario.to_json(), config.read_schema_text()
-        ).with_id(fit.deployment_id)
+        deployment = OnlineDeployment(trainer.outputs["model"], scenario.to_json(), config.read_schema_text()).with_id(
+            fit.deployment_id
+        )
         evaluator = RecommenderEvaluator(
             examples=data.interactions.outputs["examples"],
             example_splits=["test", "impressions_test"],
@@ -63,11 +63,10 @@ def create_simulation_pipeline(config: PipelineConfig, simulation: SimulationCon
 def configure(config: PipelineConfig, simulation: SimulationConfig, entry: ModelEntry) -> PipelineConfig:
     """Returns the configuration that fits one model."""
     features = config.features.model_copy(update={"groups": entry.groups})
-    weighting = entry.propensity_weighting
     model = ModelConfig(
         family=entry.family,
         settings=dict(entry.settings),
         seed=simulation.model_seed,
-        **({} if weighting is None else {"propensity_weighting": weighting.model_dump()}),
+        propensity_weighting=entry.propensity_weighting,
     )
     return config.model_copy(update={"features": features, "model": model, "tuned": {}})

@@ -61,6 +61,8 @@ class WorldModelResult(_Result):
     """Seconds of fitting."""
     metrics: dict[str, float | None]
     """What the Evaluator said of it on the log; None where a figure is refused or undefined."""
+    refusals: dict[str, str]
+    """Why off-policy estimates are refused, by metric."""
 
 
 class WorldResult(_Result):

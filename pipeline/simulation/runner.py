@@ -22,6 +22,8 @@ from pipeline.study.progress import StudyProgress
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
+    from pipeline.simulation.observations import WorldObservation
+
 RESULTS_FILE = "simulation.json"
 PAGE_FILE = "simulation.html"
 
@@ -78,7 +80,9 @@ def write_results(results: SimulationResults, directory: Path) -> tuple[Path, Pa
     return files
 
 
-def _run_world(simulation: SimulationConfig, config: PipelineConfig, scenario: Scenario, console: Console):
+def _run_world(
+    simulation: SimulationConfig, config: PipelineConfig, scenario: Scenario, console: Console
+) -> WorldObservation:
     make_log(config, scenario, console)
     fits = plan_fits(simulation)
 

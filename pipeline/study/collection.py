@@ -58,9 +58,7 @@ def _read_sums(artifacts: Artifacts) -> list[UserSums]:
     return sums
 
 
-def _variant_result(
-    variant: Variant, artifacts: Artifacts, sums: Sequence[UserSums]
-) -> VariantResult:
+def _variant_result(variant: Variant, artifacts: Artifacts, sums: Sequence[UserSums]) -> VariantResult:
     report: dict[str, Any] = json.loads((Path(uri_of(artifacts, "ModelRun")) / TRAINING_REPORT).read_text("utf-8"))
     memory = report["peak_memory_mebibytes"]
     return VariantResult(

@@ -59,6 +59,7 @@ def create_study_pipeline(
             example_splits=["test"],
             model=trainer.outputs["model"],
             eval_config=eval_config,
+            gate=evaluation.gate,
             schema=data.schema.outputs["schema"],
         ).with_id(variant.evaluator_id)
         probes = _probes(variant, trainer, data, world)

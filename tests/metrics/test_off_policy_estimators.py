@@ -188,7 +188,7 @@ def test_unbiased_estimators_are_right_on_average(simulated):
 def test_biased_estimators_are_wrong_in_the_way_they_are_said_to_be(simulated):
     world, values, large = simulated
     assert z_score(values["wrong"][:, ESTIMATORS.index("clipped_ips")], world.value) < -4
-    assert abs(z_score(values["wrong"][:, ESTIMATORS.index("dm")], world.value)) > 4
+    assert abs(values["wrong"][:, ESTIMATORS.index("dm")].mean() - world.value) > 0.2
     # Consistent: on all logs together, snips errs no more than ips may.
     error = values["wrong"][:, ESTIMATORS.index("ips")].std() / np.sqrt(len(values["wrong"]))
     assert abs(large.values[ESTIMATORS.index("snips")] - world.value) < 4 * error

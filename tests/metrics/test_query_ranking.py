@@ -36,7 +36,7 @@ def _per_user(events: list[tuple[str, int, float]], name: str) -> dict[str, tupl
     queries: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for user, time, rank in events:
         queries[user][time].append(rank)
-    result = {}
+    result: dict[str, tuple[float, float]] = {}
     for user, by_time in queries.items():
         precisions = [_textbook_average_precision(ranks, k) for ranks in by_time.values()]
         ranks = [rank for of_query in by_time.values() for rank in of_query]

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from modules import features, preprocessing
+from modules.features import Role
 from modules.interaction_log import read_interaction_log
 from modules.models.co_occurrence import gram_matrix, target_matrix
 from modules.models.ease import ease_weights
@@ -67,8 +69,9 @@ def test_nothing_is_weighed_by_default(data):
 
 
 def mean_rank(world, scorer, row):
-    """Returns the mean rank of a title for the validation events of those who have not had it."""
-    scores = scorer.score_catalogue(world.transformed["eval"]).numpy()
+    """Returns the mean rank of a title for some validation events."""
+    events = next(iter(world.data.batches("eval", 60)))
+    scores = tf.function(scorer.score_catalogue, autograph=False)(events).numpy()
     return float((scores > scores[:, [row]]).sum(axis=1).mean())
 
 
@@ -120,3 +123,43 @@ def test_target_matrix_equals_the_product_of_the_whole_matrices(data):
     np.testing.assert_allclose(target_matrix(log.blocks(16), size), expected, rtol=1e-4)
     plain = dataclasses.replace(log, weights=None)
     np.testing.assert_array_equal(target_matrix(plain.blocks(16), size), gram_matrix(plain.blocks(16), size))
+
+
+def sparse(rows, dtype):
+    return tf.RaggedTensor.from_row_lengths(
+        tf.constant([v for row in rows for v in row], dtype), [*map(len, rows)]
+    ).to_sparse()
+
+
+@pytest.mark.parametrize(
+    ("most", "rows", "expected"),
+    [
+        (1, [[0.25], [], [0.5]], [0.25, 1.0, 0.5]),
+        (3, [[0.5, 0.25, 0.125], [], [0.0, 0.75, 0.0]], [0.125, 1.0, 0.75]),
+        (3, [[0.5], [], [0.25]], [0.5, 1.0, 0.25]),
+    ],
+)
+def test_transform_takes_the_propensity_of_the_position_shown(most, rows, expected):
+    text = f"""
+    feature {{ name: "p" type: FLOAT value_count {{ min: 1 max: {most} }} annotation {{ tag: "propensity" }} }}
+    feature {{ name: "slot" type: INT value_count {{ min: 1 max: 1 }} annotation {{ tag: "position" }} }}
+    """
+    keys = "".join(
+        f'feature {{ name: "{name}" type: {kind} annotation {{ tag: "{tag}" }} value_count {{ min: 1 }} }}'
+        for name, kind, tag in (
+            ("user_id", "BYTES", "user_id"),
+            ("item_id", "BYTES", "item_id"),
+            ("timestamp", "INT", "timestamp"),
+            ("history_item_ids", "BYTES", 'history" tag: "item_id'),
+            ("seen_item_ids", "BYTES", "seen"),
+        )
+    )
+    schema = features.parse_schema(text + keys)
+    inputs = {"p": sparse(rows, tf.float32), "slot": sparse([[3], [], [2]], tf.int64)}
+    settings = {"quantile_buckets": 4, "text_tokens": 3, "max_vocabulary_size": 10}
+    transformer = preprocessing._ColumnTransformer(inputs, schema, settings)
+    outputs = {}
+    for column in features.ColumnTable.from_schema(schema).with_role(Role.PROPENSITY, Role.POSITION):
+        outputs.update(transformer.transform(column))
+    assert outputs["p"].dtype == tf.float32 and outputs["p"].numpy().tolist() == expected
+    assert outputs["slot"].dtype == tf.int64 and outputs["slot"].numpy().tolist() == [3, 1, 2]

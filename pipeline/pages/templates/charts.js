@@ -51,16 +51,29 @@ function styled(figure) {
   return dressed;
 }
 
+// Nothing tells a page how wide the paper is before it is printed: these fit A4 and Letter, upright.
+const PAPER = { width: 640, height: 900 };
+let printing = false;
+
 function draw() {
   for (const [name, figure] of Object.entries(figures)) {
     const { data, layout } = styled(figure);
+    if (printing) {
+      const share = document.getElementById(name).clientWidth / document.body.clientWidth;
+      layout.width = PAPER.width * Math.min(share, 1);
+      layout.height = Math.min(layout.height, PAPER.height);
+    }
     Plotly.react(name, data, layout, { displayModeBar: false, responsive: true });
   }
 }
 
 const details = [...document.querySelectorAll("details:not(.optional)")];
-window.addEventListener("beforeprint", () => { for (const part of details) part.open = true; draw(); });
-window.addEventListener("afterprint", draw);
+window.addEventListener("beforeprint", () => {
+  for (const part of details) part.open = true;
+  printing = true;
+  draw();
+});
+window.addEventListener("afterprint", () => { printing = false; draw(); });
 window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
 window.matchMedia("print").addEventListener("change", draw);
 narrow.addEventListener("change", draw);

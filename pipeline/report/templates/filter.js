@@ -13,6 +13,8 @@ function filterMetrics() {
     row.hidden = (metricChoice.value && metricChoice.value !== metric) || !wanted.every((word) => text.includes(word));
     count += !row.hidden;
   }
+  document.getElementById("metrics-table").classList.toggle("one-metric", metricChoice.value !== "");
+  document.getElementById("metric-caption").textContent = metricChoice.value || "All metrics";
   shown.textContent = `${count.toLocaleString("en")} of ${rows.length.toLocaleString("en")} rows`;
 }
 
