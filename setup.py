@@ -58,7 +58,15 @@ setup(
     python_requires=">=3.10,<3.14",
     packages=find_packages(include=["pipeline", "pipeline.*", "modules", "modules.*", "schemas", "schemas.*"]),
     package_data={
-        "pipeline": ["configs/*.yaml", "configs/studies/*.yaml", "configs/simulations/*.yaml", "pages/templates/*", "report/templates/*", "simulation/templates/*", "study/templates/*"],
+        "pipeline": [
+            "configs/*.yaml",
+            "configs/studies/*.yaml",
+            "configs/simulations/*.yaml",
+            "pages/templates/*",
+            "report/templates/*",
+            "simulation/templates/*",
+            "study/templates/*",
+        ],
         "schemas": ["*/*.pbtxt"],
     },
     install_requires=REQUIREMENTS,

@@ -1,4 +1,4 @@
-"""Where the time of a run goes, cold and all cached; how fast training is; what intervals cost. Each in a process of its own."""
+"""Where the time of a run goes, cold and all cached; how fast training is; what intervals cost; in own processes."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import os
 import tempfile
 import warnings
@@ -30,6 +31,8 @@ from pipeline.report import cli as report_cli
 from pipeline.schema_cli import schema_app
 from pipeline.simulation import cli as simulation_cli
 from pipeline.study import cli as study_cli
+
+logger = logging.getLogger(__name__)
 
 app = typer.Typer(
     help="Marquee: a production recommender pipeline. Start with `marquee data movielens-100k` and `marquee run`.",
@@ -98,8 +101,21 @@ def _run_and_summarise(settings: PipelineConfig, console: Console, log: Path, ar
     report = runs.RunStore(settings.metadata_path).report(run_id)
     run_summary.print_summary(report, console)
     console.print(f"{'The whole story is in' if failed else 'Log:'} {log}", highlight=False, soft_wrap=True)
+    _link_report(settings, report.run_id, console)
     run_summary.print_next_steps(next_steps.next_steps(report, settings, *arguments), console)
     return int(failed)
+
+
+def _link_report(settings: PipelineConfig, run_id: str, console: Console) -> None:
+    """Writes the run's page. The run is done whether or not that succeeds."""
+    from pipeline.report.writer import write_report
+
+    try:
+        with console.status("writing the report …"):
+            console.print(f"Report: {write_report(settings, run_id)}", highlight=False, soft_wrap=True)
+    except Exception as error:
+        logger.exception("no report of run %s", run_id)
+        console.print(f"[yellow]No report could be written:[/yellow] {escape(str(error))}", soft_wrap=True)
 
 
 @app.command(epilog="Example: marquee status --json | jq '.metrics.overall[\"ndcg@10\"]'")

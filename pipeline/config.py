@@ -51,9 +51,11 @@ class FeatureConfig(Section):
 
 
 class PropensityWeightingConfig(Section):
-    """Inverse propensity weights of the interactions that models learn from (Schnabel et al., "Recommendations as
-    treatments", ICML 2016): what the logging policy seldom showed counts for more, so that a model learns what people
-    take and not what they were shown."""
+    """Inverse propensity weights of the interactions that models learn from.
+
+    What the logging policy seldom showed counts for more, so that a model learns what people take and not what they
+    were shown (Schnabel et al., "Recommendations as treatments", ICML 2016).
+    """
 
     clip: float = Field(default=10.0, ge=1)
     """Largest weight: an interaction counts min(1 / propensity where it was shown, clip), or 1 if it was not shown."""

@@ -11,7 +11,8 @@ from modules.features import USER_ID
 from modules.metrics.event_counts import EventCounts
 from modules.metrics.feedback import FEEDBACK_METRIC_NAMES, FeedbackMetrics
 from modules.metrics.list_quality import GENRE_METRIC_NAMES, LIST_METRIC_NAMES, ListQualityMetrics
-from modules.metrics.off_policy import DIAGNOSTIC_NAMES, POLICY_VALUE_NAMES, OffPolicyMetrics
+from modules.metrics.off_policy import OffPolicyMetrics
+from modules.metrics.off_policy_refusal import DIAGNOSTIC_NAMES, POLICY_VALUE_NAMES
 from modules.metrics.query_ranking import QueryRankingMetrics, query_metric_names
 from modules.metrics.ranking import RankingMetrics, ranking_metric_names
 from modules.tasks import NEXT_TITLE, RANK, RANKING_TASKS

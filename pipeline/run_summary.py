@@ -70,7 +70,11 @@ def _data_sentence(report: RunReport) -> str:
         if key in data
     )
     rejected = sum(int(value) for key, value in data.items() if key.endswith("_rejected"))
-    return f"Data: {splits} events; {data.get('num_examples_catalogue', 0):,} titles; {rejected:,} rows rejected."
+    shown = f"; {data['impressions']:,} impressions, {data['impressions_not_taken']:,} of them not taken" if (
+        data.get("impressions")
+    ) else ""  # fmt: skip
+    titles = f"{data.get('num_examples_catalogue', 0):,} titles"
+    return f"Data: {splits} events{shown}; {titles}; {rejected:,} rows rejected."
 
 
 def _training_sentence(report: RunReport) -> str:

@@ -58,8 +58,8 @@ def test_settings_that_need_propensities_are_refused_without():
         *("data.interactions.columns.propensity=propensity", "data.propensity=propensity"),
         *("data.interactions.columns.position=position", "data.position=position"),
     ]
-    assert load_config("synthetic", columns).policy.positions == 10
-    assert load_config("synthetic", columns[:2]).policy.positions == 1
+    policies = [load_config("synthetic", given).policy for given in (columns, columns[:2])]
+    assert [policy and policy.positions for policy in policies] == [10, 1]
     assert load_config("synthetic", []).policy is None
     with pytest.raises(
         ConfigError, match=r"evaluation.policy.positions must be at most serving.top_k, 100; received 101"

@@ -8,7 +8,7 @@ and its replicates are that function of the reweighted sums:
 $$ \hat\theta = f\Big(\sum_u s_u\Big), \qquad \hat\theta_b = f\Big(\sum_u w_{bu} s_u\Big) $$
 
 Users are dealt into a bounded number of groups by a hash of their id (`user_sums.user_group`), and a group's users
-share their weights. So memory does not grow with the users, nor with the replicates: $w$ is applied to the groups' sums.
+share their weights. So memory grows neither with the users nor with the replicates: $w$ is applied to the groups' sums.
 
 The interval is Student's, $\hat\theta \pm t_{.975,\,\nu} \sqrt{K/(K-1)}\, sd_b(\hat\theta_b)$. With few users, or
 some who make up most of the events, the spread of the replicates is itself uncertain and on average too small. From the

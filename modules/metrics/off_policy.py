@@ -5,7 +5,7 @@ group of users and position, so memory depends neither on the number of impressi
 are those of every other metric (`bootstrap`).
 
 **Refusal.** A log can only tell of what it shows. Estimates are NaN, with the reason in `off_policy_refusal` (in
-`off_policy_pbm_refusal` for `pbm`, whose weights are others), see `Refusal` and `explain_refusal`:
+`off_policy_pbm_refusal` for `pbm`, whose weights are others), see `off_policy_refusal.explain_refusal`:
 
 * if the effective sample size is below `least_effective_sample_size`: the value would hang on a few impressions;
 * if the 99 % interval of the mean weight excludes 1, which it is if the log covers the policy: part of what the policy
@@ -18,9 +18,8 @@ Intervals at 99 % refuse one in a hundred logs that do cover the policy.
 
 from __future__ import annotations
 
-import enum
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -50,86 +49,16 @@ from modules.metrics.off_policy_estimators import (
     estimate_policy,
     impression_terms,
 )
+from modules.metrics.off_policy_refusal import (
+    DIAGNOSTIC_NAMES,
+    POLICY_VALUE_NAMES,
+    Refusal,
+)
 from modules.metrics.reporting import find_baseline, report_metrics
 from modules.metrics.user_sums import as_bytes, user_group
 from modules.reward_model import EXAMINATION, LOGGED_REWARD_ESTIMATE, TOP_K_REWARD_ESTIMATES
 
-POLICY_VALUE_NAMES = tuple(f"policy_value_{name}" for name in ESTIMATORS)
-EFFECTIVE_SAMPLE_SIZE = "policy_effective_sample_size"
-MEAN_WEIGHT = "policy_mean_weight"
-MAX_WEIGHT = "policy_max_weight"
-PBM_EFFECTIVE_SAMPLE_SIZE = "policy_pbm_effective_sample_size"
-PBM_MEAN_WEIGHT = "policy_pbm_mean_weight"
-IMPRESSION_COUNT = "policy_impressions"
-REFUSAL = "off_policy_refusal"
-PBM_REFUSAL = "off_policy_pbm_refusal"
-DIAGNOSTIC_NAMES = (
-    EFFECTIVE_SAMPLE_SIZE,
-    MEAN_WEIGHT,
-    MAX_WEIGHT,
-    PBM_EFFECTIVE_SAMPLE_SIZE,
-    PBM_MEAN_WEIGHT,
-    IMPRESSION_COUNT,
-    REFUSAL,
-    PBM_REFUSAL,
-)
-
 _CONFIDENCE = 0.99
-_PBM = "pbm"
-
-
-class Refusal(enum.IntEnum):
-    """Why estimates are NaN."""
-
-    NONE = 0
-    """They are not."""
-    TOO_FEW = 1
-    """Too few effective impressions of what the policy shows."""
-    NO_SUPPORT = 2
-    """The policy shows what the log never shows."""
-    NOT_LOGGED = 3
-    """The log has no impressions at some position; for `pbm`, it has no probabilities of a title at all positions, or
-    the model no examination."""
-
-
-def explain_refusal(metrics: Mapping[str, float], estimator: str = "ips") -> str | None:
-    """Returns in words why a model has no value of an estimator, or None if it has.
-
-    Args:
-      metrics: the metrics of a model on a slice, by name.
-      estimator: of `off_policy_estimators.ESTIMATORS`.
-
-    Raises:
-      ValueError: for an unknown estimator.
-    """
-    if estimator not in ESTIMATORS:
-        raise ValueError(f"estimator must be one of {list(ESTIMATORS)}; received {estimator!r}")
-    is_pbm = estimator == _PBM
-    code = metrics.get(PBM_REFUSAL if is_pbm else REFUSAL)
-    if code is None or np.isnan(code):
-        return "the log holds no impressions"
-    size = metrics[PBM_EFFECTIVE_SAMPLE_SIZE if is_pbm else EFFECTIVE_SAMPLE_SIZE]
-    mean = metrics[PBM_MEAN_WEIGHT if is_pbm else MEAN_WEIGHT]
-    if code == Refusal.TOO_FEW:
-        return (
-            f"of {metrics[IMPRESSION_COUNT]:,.0f} impressions, those that the model would have shown too count like "
-            f"{size:,.0f}, fewer than evaluation.policy.least_effective_sample_size"
-        )
-    if code == Refusal.NO_SUPPORT:
-        return (
-            f"the mean weight of the impressions is {mean:.3g}, and certainly not 1, which it would be if the log "
-            f"showed all that the model shows: {'less' if mean < 1 else 'more'} than its propensities say"
-        )
-    if code == Refusal.NOT_LOGGED:
-        return (
-            "it needs the propensities of a title at every position (data.propensity with a separator) and the model's "
-            "examination of positions"
-            if is_pbm
-            else "the log holds no impressions at some position"
-        )
-    if np.isnan(metrics[f"policy_value_{estimator}"]):
-        return "the model was exported without a reward model"
-    return None
 
 
 class OffPolicyMetrics(metric_types.Metric):
@@ -339,7 +268,7 @@ class OffPolicyCombiner(beam.CombineFn):
         refusals = self._refusals(estimates, replicates, sizes)
         values, resampled = estimates.values.copy(), replicates.values.copy()
         for column, name in enumerate(ESTIMATORS):
-            refused = refusals[:, 1 if name == _PBM else 0] != Refusal.NONE
+            refused = refusals[:, 1 if name == "pbm" else 0] != Refusal.NONE
             values[refused, column] = resampled[:, refused, column] = np.nan
         report = functools.partial(report_metrics, POLICY_VALUE_NAMES, self._models, self._baseline, values)
         result = report(resampled, sizes) if self._with_intervals else report(None, None)

@@ -14,7 +14,8 @@ from tensorflow_model_analysis.proto import config_pb2
 from modules.metrics import bootstrap
 from modules.metrics.model_outputs import metric_key
 
-_LEAST_EFFECTIVE_GROUPS = 2.0
+_LEAST_DEGREES_OF_FREEDOM = 2
+"""With one, an interval is 6 times as wide as with many: it would say nothing, at length."""
 
 
 def find_baseline(eval_config: config_pb2.EvalConfig | None, models: Sequence[str]) -> str | None:
@@ -33,8 +34,8 @@ def report_metrics(
 ) -> dict[metric_types.MetricKey, Any]:
     """Returns the metrics of every model, and the differences to the baseline, by key.
 
-    With replicates each carries a 95 % interval (`bootstrap`), unless the events are those of fewer than two users, or
-    nearly so: no interval can be had then.
+    With replicates each carries a 95 % interval (`bootstrap`), unless the events are, or nearly are, those of one or
+    two users.
 
     Args:
       names: the M metrics.
@@ -57,10 +58,10 @@ def report_metrics(
 
     values: list[Any] = with_differences(estimates).tolist()
     if replicates is not None and group_sizes is not None:
-        groups = bootstrap.effective_number(group_sizes)
-        if groups >= _LEAST_EFFECTIVE_GROUPS:
+        freedom = bootstrap.degrees_of_freedom(group_sizes)
+        if freedom >= _LEAST_DEGREES_OF_FREEDOM:
+            groups = bootstrap.effective_number(group_sizes)
             errors = bootstrap.standard_errors(with_differences(replicates), groups)
-            freedom = bootstrap.degrees_of_freedom(group_sizes)
             values = [
                 types.ValueWithTDistribution(value, error, freedom, value)
                 for value, error in zip(values, errors.tolist(), strict=True)

@@ -28,14 +28,15 @@ from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
-from modules.models.item_side import cosines, standardised_log, windowed_counts
+from modules.models.item_side import cosines, log_sampling_probability, standardised_log, windowed_counts
+from modules.models.retrieval_loss import RetrievalLossConfig
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData, weighted_mean
 
 _EXCLUDED_LOGIT = -1e9
 
 
-class AutoencoderConfig(GradientDescentConfig, ItemBagConfig):
+class AutoencoderConfig(GradientDescentConfig, ItemBagConfig, RetrievalLossConfig):
     """Settings of `Autoencoder`."""
 
     search_space: ClassVar[Mapping[str, Dimension]] = {
@@ -74,14 +75,15 @@ class AutoencoderModel(tfrs.Model):
     Args:
       config: the model's settings.
       context: the model's features.
-      popularity: standardised log popularity per vocabulary id, `[item_vocabulary_size, 1 + windows]`.
+      counts: interactions per vocabulary id, of all time and by window, `[item_vocabulary_size, 1 + windows]`.
     """
 
-    def __init__(self, config: AutoencoderConfig, context: FitContext, popularity: np.ndarray):
+    def __init__(self, config: AutoencoderConfig, context: FitContext, counts: np.ndarray):
         super().__init__()
         self._config, self._size = config, context.inputs.item_vocabulary_size
         self._bag = ItemBag(config, context)
-        self._popularity = tf.constant(popularity, tf.float32)
+        self._popularity = tf.constant(standardised_log(counts), tf.float32)
+        self._log_probability = tf.constant(log_sampling_probability(counts[:, 0]), tf.float32)
         self._bag_vectors = embedding(self._size, config.hidden_units, "bag_vectors")
         self._features = FeatureEncoder(context.inputs.query, config.hidden_units, name="query_features")
         self._dropout = tf.keras.layers.Dropout(config.dropout)
@@ -101,7 +103,7 @@ class AutoencoderModel(tfrs.Model):
         code = mean
         if log_variance is not None and training:
             code += tf.exp(0.5 * log_variance) * tf.random.normal(tf.shape(mean))
-        logits = self.decode(code, training)
+        logits = self.decode(code, training) + self._config.popularity_correction * self._log_probability
         if self._config.target == "next":
             targets = tf.one_hot(features[ITEM_ID], self._size)
             seen = features[SEEN_ITEM_IDS]
@@ -207,7 +209,7 @@ class Autoencoder(Recommender):
         tf.keras.utils.set_random_seed(context.seed)
         size = context.inputs.item_vocabulary_size
         counts = windowed_counts(data, size, self.config.popularity_windows_days)
-        model = AutoencoderModel(self.config, context, standardised_log(counts))
+        model = AutoencoderModel(self.config, context, counts)
         # One forward pass creates the variables.
         for batch in data.batches(TRAIN, 2).take(1):
             model.compute_loss(batch)

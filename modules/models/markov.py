@@ -4,10 +4,11 @@
     score(i) = sum over past titles j: weight(j) * log(1 + C[j, i] / smoothing)
 
 with the weights of `modules.models.item_bag`. Events at the same instant are no transitions of each other: their order
-is unknown. Where interactions are weighed, a transition counts for the weight of what it leads to. Transitions are those of a first-order chain (Rendle, Freudenthaler and Schmidt-Thieme, "Factorizing
-Personalized Markov Chains for Next-Basket Recommendation", WWW 2010, without the factorisation); mixing those of
-several steps follows Shani, Heckerman and Brafman, "An MDP-Based Recommender System", JMLR 2005. The logarithm keeps
-popular pairs from drowning all others.
+is unknown. Where interactions are weighed, a transition counts for the weight of what it leads to. Transitions are
+those of a first-order chain (Rendle, Freudenthaler and Schmidt-Thieme, "Factorizing Personalized Markov Chains for
+Next-Basket Recommendation", WWW 2010, without the factorisation); mixing those of several steps follows Shani,
+Heckerman and Brafman, "An MDP-Based Recommender System", JMLR 2005. The logarithm keeps popular pairs from drowning all
+others.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ from modules.models import item_side
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
+from modules.models.retrieval_loss import RetrievalLossConfig
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.vector_scorer import VectorScorer
 from modules.training_data import TRAIN, TrainingData
@@ -49,7 +50,7 @@ _STEP_BUCKETS = 24
 _SESSION_SECONDS = (600.0, 3_600.0, 86_400.0)
 
 
-class SequenceModelConfig(GradientDescentConfig):
+class SequenceModelConfig(GradientDescentConfig, RetrievalLossConfig):
     """Settings of every sequence model. `batch_size` counts interactions, about, not users."""
 
     batch_size: int = Field(default=1024, ge=2)
@@ -235,6 +236,8 @@ class SequenceModel(tfrs.Model, abc.ABC):
             logits = self.scores(queries, tf.gather(vectors, candidates), tf.gather(biases, candidates))
             draws = tf.math.log(tf.cast(self._config.sampled_candidates, tf.float32))
             logits -= tf.gather(self._log_probability, candidates) + draws
+        correction = self._config.popularity_correction * self._log_probability
+        logits += tf.gather(correction, candidates)
         usable = tf.gather(self._known, candidates)
         first_seen = self._first_seen(batch)
         seen_before = (
@@ -255,6 +258,7 @@ class SequenceModel(tfrs.Model, abc.ABC):
             own_vectors, own_biases = tf.gather(vectors, targets), tf.gather(biases, targets)
             own_queries = tf.gather(queries, query_of_target)
             own = tf.reduce_sum(own_queries * own_vectors, axis=1) * (2.0 / self._config.dimension**0.5) + own_biases
+            own += tf.gather(correction, targets)
         total = tf.where(repeats, tf.gather(seen_total, query_of_target), tf.gather(new_total, query_of_target))
         # A sample need not hold the target itself, whose own term keeps the loss positive.
         total = tf.maximum(total, own) + tf.math.softplus(-tf.abs(total - own)) if self._sampled else total

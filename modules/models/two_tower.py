@@ -32,13 +32,13 @@ from modules.models.item_side import (
     standardised_log,
     windowed_counts,
 )
-from modules.models.retrieval_loss import in_batch_softmax_loss
+from modules.models.retrieval_loss import RetrievalLossConfig, in_batch_softmax_loss
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.vector_scorer import VectorScorer
 from modules.training_data import EVENT_WEIGHT, TRAIN, TrainingData
 
 
-class TwoTowerConfig(GradientDescentConfig):
+class TwoTowerConfig(GradientDescentConfig, RetrievalLossConfig):
     """Settings of `TwoTower`. The batch size is also the number of in-batch candidates."""
 
     search_space: ClassVar[Mapping[str, Dimension]] = {
@@ -195,6 +195,7 @@ class TwoTowerModel(tfrs.Model):
             features[SEEN_ITEM_IDS],
             self._inputs.item_vocabulary_size,
             self._config.temperature,
+            self._config.popularity_correction,
             features.get(EVENT_WEIGHT),
         )
 

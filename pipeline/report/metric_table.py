@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 
 from modules.derived_names import WEEKS_SINCE_TRAINING
 from modules.metrics.directions import lower_is_better
+from modules.metrics.off_policy_refusal import explain_refusal
 from modules.tasks import NEXT_TITLE, TASKS, metric_prefix
 from pipeline.report.verdict import Estimate, Verdict, split_slice
 
@@ -128,8 +129,5 @@ def _refusal(metric: str, metrics: Mapping[str, Estimate]) -> str:
     """Returns in words why an off-policy estimate is undefined; empty for other metrics."""
     if not metric.startswith(_POLICY_VALUE_PREFIX):
         return ""
-    # Brings in TFMA, which nothing else here needs.
-    from modules.metrics.off_policy import explain_refusal
-
     numbers = {name: math.nan if one.value is None else one.value for name, one in metrics.items()}
     return explain_refusal(numbers, metric.removeprefix(_POLICY_VALUE_PREFIX)) or "undefined"

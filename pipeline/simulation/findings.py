@@ -113,8 +113,8 @@ def _weighting(results: SimulationResults) -> Iterator[Finding]:
     mean = float(np.mean(shares))
     gained = "gains" if mean >= 0 else "loses"
     statement = (
-        f"Training with inverse propensities {gained} {_percent(abs(mean))} of online value on average: certainly better for "
-        f"{better} of {len(shares)} models, certainly worse for {worse}."
+        f"Training with inverse propensities {gained} {_percent(abs(mean))} of online value on average: certainly "
+        f"better for {better} of {len(shares)} models, certainly worse for {worse}."
     )
     told = "; ".join(
         f"{titles[pair.unweighted]} {_signed_percent(share)}"

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
-from modules.metrics.off_policy import explain_refusal
+from modules.metrics.off_policy_refusal import explain_refusal
 from pipeline.config import PipelineConfig
 from pipeline.evaluation_results import OVERALL
 from pipeline.run_outputs import Artifacts, example_counts, outputs_by_node, uri_of

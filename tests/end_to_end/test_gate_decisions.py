@@ -20,7 +20,7 @@ pytestmark = pytest.mark.end_to_end
 
 GATE = (
     "evaluation.gate={rules: [{metric: ndcg@10, minimum_change: 0.0}], "
-    "protected: [{slices: [[occupation]], metric: ndcg@10, least_users: 10}]}"
+    "protected: [{slices: [[occupation]], metric: ndcg@10, least_users: 5}]}"
 )
 ANYTHING = "evaluation.gate={rules: [{metric: ndcg@10, minimum: 0.0, certain: false}]}"
 BLUR = 2.0
@@ -55,7 +55,7 @@ def _latest_blessing(done: Run) -> metadata_store_pb2.Artifact:
 
 def test_a_gain_within_noise_is_not_pushed(folder: Path, blessed: Run):
     versions = served(blessed.config)
-    candidate = _run(folder, f"{{blur: {BLUR - 0.1}}}")
+    candidate = _run(folder, f"{{blur: {BLUR}, shift: 0.2}}")
     change = candidate.report.changes["overall"]["ndcg@10"]
     assert change.value > 0 and change.interval is not None and change.interval[0] < 0
     assert candidate.report.blessed is False and candidate.report.pushed is None

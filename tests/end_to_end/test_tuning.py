@@ -108,9 +108,7 @@ def test_a_search_finds_the_data_in_the_cache_and_tries_settings(
     assert "trial 2/2 of popularity: NDCG@10 0." in output.getvalue()
 
 
-def test_a_search_is_not_the_run_that_status_tells_of(
-    config: PipelineConfig, searches: list[Search], run_before: str
-):
+def test_a_search_is_not_the_run_that_status_tells_of(config: PipelineConfig, searches: list[Search], run_before: str):
     store = RunStore(config.metadata_path)
     assert store.report().run_id == run_before
     assert store.run_ids()[-1] != run_before

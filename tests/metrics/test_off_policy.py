@@ -13,14 +13,9 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from modules.metrics.bootstrap import effective_number, poisson_weights
 from modules.metrics.model_outputs import metric_key
-from modules.metrics.off_policy import (
-    DIAGNOSTIC_NAMES,
-    POLICY_VALUE_NAMES,
-    OffPolicyMetrics,
-    Refusal,
-    explain_refusal,
-)
+from modules.metrics.off_policy import OffPolicyMetrics
 from modules.metrics.off_policy_estimators import ESTIMATORS
+from modules.metrics.off_policy_refusal import DIAGNOSTIC_NAMES, POLICY_VALUE_NAMES, Refusal, explain_refusal
 from modules.metrics.user_sums import user_group
 from tests.metrics.test_off_policy_estimators import CLIP, random_log, slow_estimates
 

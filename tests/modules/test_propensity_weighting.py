@@ -57,6 +57,7 @@ def test_weights_are_clipped_inverse_propensities_with_mean_one(data, rare_title
     raw = data.weighted(PROPENSITY, clip=100.0, normalise=False).read_weights(TRAIN)
     assert sorted(set(raw.tolist())) == pytest.approx([1.0, 1 / RARE])
     log = read_interaction_log(weighted, [TRAIN])
+    assert log.weights is not None
     np.testing.assert_allclose(log.weights[log.item_ids == rare_title], expected.max(), rtol=1e-6)
     known = log.of_known_items(10**9)
     assert known.weights is not None and len(known.weights) == len(known)
@@ -117,6 +118,7 @@ def test_target_matrix_equals_the_product_of_the_whole_matrices(data):
     size = int(log.item_ids.max()) + 2
     users = np.unique(log.user_keys, return_inverse=True)[1]
     weights = np.zeros((users.max() + 1, size))
+    assert log.weights is not None
     for user, item, weight in zip(users, log.item_ids, log.weights, strict=True):
         weights[user, item] = max(weights[user, item], weight)
     expected = (weights > 0).T.astype(float) @ weights

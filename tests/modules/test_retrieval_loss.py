@@ -22,10 +22,10 @@ def batches(draw):
     seen = draw(st.lists(st.lists(st.integers(1, VOCABULARY - 1), max_size=4), min_size=size, max_size=size))
     log_q = draw(st.lists(st.floats(-6, 0, width=32), min_size=size, max_size=size))
     batch = np.array(logits, np.float32), np.array(targets), seen, np.array(log_q, np.float32)
-    return batch, draw(st.sampled_from([0.25, 1.0, 2.0]))
+    return batch, draw(st.sampled_from([0.25, 1.0, 2.0])), draw(st.sampled_from([0.0, 0.5, 1.0]))
 
 
-def _loss(logits, targets, seen, log_q, temperature=1.0, vocabulary=VOCABULARY):
+def _loss(logits, targets, seen, log_q, temperature=1.0, popularity_correction=0.0, vocabulary=VOCABULARY):
     return in_batch_softmax_loss(
         tf.constant(logits, tf.float32),
         tf.constant(targets, tf.int64),
@@ -33,13 +33,14 @@ def _loss(logits, targets, seen, log_q, temperature=1.0, vocabulary=VOCABULARY):
         tf.ragged.constant(seen, tf.int64, ragged_rank=1).to_sparse(),
         vocabulary,
         temperature,
+        popularity_correction,
     )
 
 
-def _numpy_loss(logits, targets, seen, log_q, temperature):
+def _numpy_loss(logits, targets, seen, log_q, temperature, popularity_correction):
     losses = []
     for query, target in enumerate(targets):
-        corrected = logits[query].astype(np.float64) / temperature - log_q
+        corrected = logits[query].astype(np.float64) / temperature - log_q + popularity_correction * log_q
         negatives = [
             value
             for value, title in zip(corrected, targets, strict=True)
@@ -52,9 +53,9 @@ def _numpy_loss(logits, targets, seen, log_q, temperature):
 
 @given(batches())
 def test_equals_numpy(case):
-    (logits, targets, seen, log_q), temperature = case
-    expected = _numpy_loss(logits, targets, seen, log_q, temperature)
-    assert float(_loss(logits, targets, seen, log_q, temperature)) == pytest.approx(expected, abs=1e-4)
+    (logits, targets, seen, log_q), temperature, correction = case
+    expected = _numpy_loss(logits, targets, seen, log_q, temperature, correction)
+    assert float(_loss(logits, targets, seen, log_q, temperature, correction)) == pytest.approx(expected, abs=1e-4)
 
 
 def test_titles_that_repeat_or_were_seen_are_no_negatives():

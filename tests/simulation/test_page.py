@@ -72,7 +72,7 @@ def test_refused_figures_are_shown_as_refused(results: SimulationResults, page: 
     assert "refused for too many models" in page
     assert "the log is too short." in page
     assert "policy_value_dr of Model 0 in world 1" in page
-    assert "(2 of 12 refused)" in page
+    assert '<td class="number">2 of 12</td>' in page
 
 
 def test_sentences_follow_the_figures(results: SimulationResults):
