@@ -16,7 +16,8 @@ from rich.markup import escape
 
 from modules.features import SchemaError
 from pipeline import serving_cli, tuning_cli
-from pipeline.config import ConfigError, PipelineConfig
+from pipeline.config import PipelineConfig
+from pipeline.config_files import ConfigError
 from pipeline.datasets.cli import data_app
 from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import (

@@ -7,20 +7,18 @@ imports neither TensorFlow nor TFX, so that commands which only look something u
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import re
 import typing
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field
 
 from modules.settings import merge_settings
 from modules.tasks import TASKS, Task
+from pipeline.config_files import ConfigError, read_config
 from pipeline.data_config import DataConfig, Section
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
@@ -28,10 +26,6 @@ SCHEMA_DIRECTORY = Path(__file__).parent.parent / "schemas"
 
 FeatureGroup = Literal["ids", "user", "item", "context", "time_buckets", "continuous_time"]
 FEATURE_GROUPS: tuple[FeatureGroup, ...] = typing.get_args(FeatureGroup)
-
-
-class ConfigError(ValueError):
-    """A configuration file or override that cannot be used. The message names every offending field."""
 
 
 class FeatureConfig(Section):
@@ -327,15 +321,6 @@ class PipelineConfig(Section):
         )
 
 
-class Loader(yaml.SafeLoader):
-    """Reads `1e-3` as a number, as YAML 1.2 has it; PyYAML takes it for text."""
-
-
-Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
-)
-
-
 def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> PipelineConfig:
     """Reads a pipeline's configuration.
 
@@ -350,69 +335,4 @@ def load_config(name_or_path: str | Path, overrides: Iterable[str] = ()) -> Pipe
       ConfigError: naming the file and, for each bad field, its path, the value received and what was expected.
         Values are not coerced between kinds: the text "8500" is no port.
     """
-    path = _find_config_file(name_or_path)
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} must hold a mapping of fields; received {type(document).__name__}")
-    for override in overrides:
-        apply_override(document, override)
-    try:
-        # By way of JSON, whose strict reading takes lists for tuples but no text for numbers.
-        return PipelineConfig.model_validate_json(json.dumps(document, default=str), strict=True)
-    except pydantic.ValidationError as error:
-        raise ConfigError(describe_validation_error(error, str(path))) from error
-
-
-def describe_validation_error(error: pydantic.ValidationError, source: str, prefix: str = "") -> str:
-    """Rewrites Pydantic's errors as one line per field: path, value received, what was expected."""
-    lines = []
-    for problem in error.errors():
-        field = ".".join(str(part) for part in problem["loc"])
-        location = ".".join(part for part in (prefix, field) if part) or "(the whole file)"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"{location}: no such field; received {problem['input']!r}")
-        elif problem["type"] == "missing":
-            lines.append(f"{location}: required, but not given")
-        elif problem["type"] == "value_error":  # Raised by a section; says by itself what was received.
-            lines.append(f"{location}: {problem['ctx']['error']}")
-        else:
-            lines.append(f"{location}: received {problem['input']!r}; expected: {problem['msg']}")
-    return f"{source} cannot be used:\n  " + "\n  ".join(lines)
-
-
-def _find_config_file(name_or_path: str | Path) -> Path:
-    path = Path(name_or_path)
-    shipped = CONFIG_DIRECTORY / f"{name_or_path}.yaml"
-    for candidate in (path, shipped):
-        if candidate.is_file():
-            return candidate
-    names = ", ".join(sorted(file.stem for file in CONFIG_DIRECTORY.glob("*.yaml")))
-    raise ConfigError(f"no configuration {str(name_or_path)!r}: neither a file nor one of those shipped ({names})")
-
-
-def apply_override(document: dict[str, Any], override: str) -> None:
-    """Changes one field of a configuration as it stands in a file.
-
-    Args:
-      document: the file's mapping, changed in place; sections that are missing are added.
-      override: an assignment `a.b=value`; the value is read as YAML.
-
-    Raises:
-      ConfigError: if it is no assignment, a parent is no section or the value is not valid YAML.
-    """
-    dotted, separator, text = override.partition("=")
-    if not separator or not dotted:
-        raise ConfigError(f"an override must look like field.subfield=value; received {override!r}")
-    *parents, leaf = dotted.split(".")
-    section: Any = document
-    for depth, parent in enumerate(parents):
-        section = section.setdefault(parent, {})
-        if not isinstance(section, dict):
-            raise ConfigError(f"{'.'.join(parents[: depth + 1])} is not a section; received the override {override!r}")
-    try:
-        section[leaf] = yaml.load(text, Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{dotted}: the value {text!r} is not valid YAML: {error}") from error
+    return read_config(PipelineConfig, "configuration", name_or_path, CONFIG_DIRECTORY, overrides)

@@ -8,7 +8,8 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 
 from modules.derived_names import SLICES, band_name
 from modules.features import ColumnTable, Kind, Role, SchemaError, history_feature_name, parse_schema
-from pipeline.config import ConfigError, EvaluationConfig, PipelineConfig
+from pipeline.config import EvaluationConfig, PipelineConfig
+from pipeline.config_files import ConfigError
 from pipeline.impression_schema import with_impressions
 
 

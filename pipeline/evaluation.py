@@ -16,7 +16,8 @@ from modules.metrics.off_policy_refusal import DIAGNOSTIC_NAMES, POLICY_VALUE_NA
 from modules.metrics.query_ranking import QueryRankingMetrics, query_metric_names
 from modules.metrics.ranking import RankingMetrics, ranking_metric_names
 from modules.tasks import NEXT_TITLE, RANK, RANKING_TASKS
-from pipeline.config import ConfigError, EvaluationConfig, PipelineConfig
+from pipeline.config import EvaluationConfig, PipelineConfig
+from pipeline.config_files import ConfigError
 
 CANDIDATE = "candidate"
 BASELINE = "baseline"

@@ -13,8 +13,7 @@ from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 from modules.metrics.event_counts import EXAMPLE_COUNT, USER_COUNT
 from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums
 from pipeline.evaluation import BASELINE, CANDIDATE
-
-OVERALL = "overall"
+from pipeline.slice_names import OVERALL, slice_name
 
 
 class EvaluationError(ValueError):
@@ -113,16 +112,6 @@ def read_user_sums(evaluation_uri: str, task: str, model_name: str = CANDIDATE) 
         f"{evaluation_uri} holds no user sums of task {task!r} and model {model_name!r}; it holds those of "
         f"{sorted(found) or 'none'}"
     )
-
-
-def slice_name(features: Mapping[str, object]) -> str:
-    """Returns the name of the slice of these features' values; they stand in alphabetical order."""
-    return ", ".join(f"{feature}={features[feature]}" for feature in sorted(features)) or OVERALL
-
-
-def slice_features(name: str) -> list[str]:
-    """Returns the features of a slice, from its name."""
-    return [] if name == OVERALL else [part.partition("=")[0] for part in name.split(", ")]
 
 
 def _load_messages(evaluation_uri: str) -> dict[str, metrics_for_slice_pb2.MetricsForSlice]:

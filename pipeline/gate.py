@@ -10,47 +10,18 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
 from modules.metrics.directions import lower_is_better
 from pipeline.config import GateConfig, ProtectedSlicesConfig, RuleConfig
-from pipeline.evaluation_results import OVERALL, EvaluationResult, MetricValue, slice_features, slice_name
+from pipeline.evaluation_results import EvaluationResult, MetricValue
+from pipeline.gate_line import GateLine
+from pipeline.slice_names import OVERALL, slice_name, split_slice
 
 NO_BASELINE = "there is no blessed model to compare with"
 NO_RULE = "the gate has no rule that could be judged; a model is blessed only against one"
 
 
-@dataclasses.dataclass(frozen=True)
-class Judgement:
-    """One line of the gate's table.
-
-    Attributes:
-      rule: what is asked for, in words.
-      slice: name of the slice.
-      metric: name of the metric.
-      value: the metric, or its change against the last blessed model, whichever the rule is about; None if there is
-        none.
-      lower: lower end of its 95 % interval.
-      upper: upper end.
-      bound: which of `value`, `lower` and `upper` is compared.
-      needed: with what.
-      passed: whether the rule is satisfied; None if it could not be judged and need not be.
-      reason: why it is not satisfied or was not judged, or what it lacked, in words; else empty.
-    """
-
-    rule: str
-    slice: str
-    metric: str
-    value: float | None
-    lower: float | None
-    upper: float | None
-    bound: str
-    needed: float
-    passed: bool | None
-    reason: str
-
-
-def judge(gate: GateConfig, result: EvaluationResult) -> list[Judgement]:
+def judge(gate: GateConfig, result: EvaluationResult) -> list[GateLine]:
     """Returns the gate's table: a line for each rule, and one for each protected slice.
 
     Args:
@@ -61,25 +32,14 @@ def judge(gate: GateConfig, result: EvaluationResult) -> list[Judgement]:
     return table + [line for protected in gate.protected for line in _judge_protected(protected, result)]
 
 
-def failures(table: Sequence[Judgement]) -> list[str]:
+def failures(table: Sequence[GateLine]) -> list[str]:
     """Returns why the gate does not let the model through, in sentences; none if it does."""
     if not any(line.passed is not None for line in table):
         return [NO_RULE]
     return [line.reason for line in table if line.passed is False]
 
 
-def to_documents(table: Sequence[Judgement]) -> list[dict[str, Any]]:
-    """Returns the table's lines as they are written in JSON, where an undefined number is null."""
-    return [
-        {
-            name: None if isinstance(value, float) and not math.isfinite(value) else value
-            for name, value in dataclasses.asdict(line).items()
-        }
-        for line in table
-    ]
-
-
-def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[Judgement]:
+def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[GateLine]:
     """Judges each of the rule's bounds."""
     bounds: tuple[tuple[float | None, bool, bool], ...] = (
         (rule.minimum, False, True),
@@ -96,46 +56,46 @@ def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[Judgemen
         wanted += " with 95 % confidence" if rule.certain else ""
         bound = ("lower" if at_least else "upper") if rule.certain else "value"
         subject = _Subject.of(result, name, rule.metric, of_change)
-        judgement = subject.unjudged(wanted, bound, needed)
+        line = subject.unjudged(wanted, bound, needed)
         compared = getattr(subject, bound)
         if (why := _too_few(rule.least_users, name, result)) is not None:
-            yield dataclasses.replace(judgement, reason=why)
+            yield line.model_copy(update={"reason": why})
         elif name not in result.slices:
             reason = f"no test example falls into the slice that the gate names: {name}"
-            yield dataclasses.replace(judgement, passed=False, reason=reason)
+            yield line.model_copy(update={"passed": False, "reason": reason})
         elif of_change and not result.has_baseline and rule.metric in result.slices[name]:
             # A first model must be able to pass; whether it is good enough is for the other bounds to say.
-            yield dataclasses.replace(judgement, passed=True, reason=NO_BASELINE)
+            yield line.model_copy(update={"passed": True, "reason": NO_BASELINE})
         elif compared is not None and (compared >= needed if at_least else compared <= needed):
-            yield dataclasses.replace(judgement, passed=True)
+            yield line.model_copy(update={"passed": True})
         else:
             reason = f"{subject.described(rule.certain)}; the gate asks for {wanted}"
-            yield dataclasses.replace(judgement, passed=False, reason=reason)
+            yield line.model_copy(update={"passed": False, "reason": reason})
 
 
-def _judge_protected(protected: ProtectedSlicesConfig, result: EvaluationResult) -> Iterator[Judgement]:
+def _judge_protected(protected: ProtectedSlicesConfig, result: EvaluationResult) -> Iterator[GateLine]:
     """Judges every slice of the features named that the evaluation has."""
     worse_is_more = lower_is_better(protected.metric)
     needed = protected.tolerance if worse_is_more else 0.0 - protected.tolerance
     for name in result.slices:
-        if set(slice_features(name)) not in [set(features) for features in protected.slices]:
+        if set(split_slice(name)) not in [set(features) for features in protected.slices]:
             continue
         subject = _Subject.of(result, name, protected.metric, of_change=True)
         bound = "lower" if worse_is_more else "upper"
         wanted = "no significant harm" + (f" beyond {needed:+.4g}" if protected.tolerance else "")
-        judgement = subject.unjudged(wanted, bound, needed)
+        line = subject.unjudged(wanted, bound, needed)
         why = _too_few(protected.least_users, name, result)
         at_best = getattr(subject, bound)
         if why is None and at_best is None:
             described = f"not judged: {subject.described(with_interval=True)}"
             why = described if result.has_baseline else NO_BASELINE
         if why is not None:
-            yield dataclasses.replace(judgement, reason=why)
+            yield line.model_copy(update={"reason": why})
         elif at_best <= needed if worse_is_more else at_best >= needed:
-            yield dataclasses.replace(judgement, passed=True)
+            yield line.model_copy(update={"passed": True})
         else:
             reason = f"{subject.described(with_interval=True)}; the gate asks for {wanted} on a protected slice"
-            yield dataclasses.replace(judgement, passed=False, reason=reason)
+            yield line.model_copy(update={"passed": False, "reason": reason})
 
 
 def _too_few(least_users: int, name: str, result: EvaluationResult) -> str | None:
@@ -168,12 +128,11 @@ class _Subject:
         )
         return cls(metric, name, of_change, *(None if n is None or math.isnan(n) else n for n in numbers))
 
-    def unjudged(self, wanted: str, bound: str, needed: float) -> Judgement:
+    def unjudged(self, wanted: str, bound: str, needed: float) -> GateLine:
         """Returns the line of a rule about this, not judged yet."""
         rule = f"{self.metric}: {wanted}"
-        return Judgement(
-            rule, self.slice, self.metric, self.value, self.lower, self.upper, bound, needed, passed=None, reason=""
-        )
+        numbers = {"value": self.value, "lower": self.lower, "upper": self.upper}
+        return GateLine(rule=rule, slice=self.slice, metric=self.metric, **numbers, bound=bound, needed=needed)
 
     def described(self, with_interval: bool) -> str:
         where = self.slice if self.slice == OVERALL else f"on {self.slice}"

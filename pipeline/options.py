@@ -10,7 +10,8 @@ import typer
 from tensorflow_metadata.proto.v0 import schema_pb2
 
 from modules.features import ColumnTable, SchemaError, parse_schema
-from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.config import PipelineConfig, load_config
+from pipeline.config_files import ConfigError
 
 DEFAULT_CONFIG = "movielens-100k"
 

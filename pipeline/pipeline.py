@@ -36,8 +36,9 @@ from pipeline.components.recommender_evaluator import RecommenderEvaluator
 from pipeline.components.recommender_trainer import RecommenderTrainer
 from pipeline.components.recommender_tuner import RecommenderTuner
 from pipeline.components.server_validator import ServerValidator
-from pipeline.config import ConfigError, PipelineConfig, describe_validation_error
+from pipeline.config import PipelineConfig
 from pipeline.config_checks import check_against_schema
+from pipeline.config_files import ConfigError, describe_validation_error
 from pipeline.evaluation import build_eval_config, off_policy_settings
 from pipeline.impression_schema import with_impressions
 from pipeline.search_results import latest_search, tuner_id

@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from modules.tasks import TASKS, main_metric, metric_prefix
-from pipeline.runs import OVERALL, PUSHER, RunReport
+from pipeline.runs import PUSHER, RunReport
+from pipeline.slice_names import OVERALL
 
 _HEADLINE_METRICS = ("recall@10", "ndcg@10", "mrr@10", "coverage@10")
 _SLICE_METRIC = "ndcg@10"

@@ -16,10 +16,10 @@ from ml_metadata.proto import metadata_store_pb2
 from pydantic import BaseModel
 
 from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
+from pipeline.gate_line import GateLine
 from pipeline.metadata import open_metadata
 from pipeline.search_results import is_tuner
 
-OVERALL = "overall"
 FAILURE_PROPERTY = "failure"
 LOCK_FILE = ".lock"
 GATE = "AnomalyGate"
@@ -54,21 +54,6 @@ class ChangeReport(BaseModel):
     """Candidate minus baseline."""
     interval: tuple[float, float] | None
     """95 % confidence interval of the difference, computed pairwise."""
-
-
-class GateLine(BaseModel):
-    """One line of the gate's table; see `pipeline.gate.Judgement`."""
-
-    rule: str
-    slice: str
-    metric: str
-    value: float | None
-    lower: float | None
-    upper: float | None
-    bound: str
-    needed: float
-    passed: bool | None
-    reason: str
 
 
 class PushReport(BaseModel):

@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from modules.features import SchemaError
-from pipeline.config import ConfigError, PipelineConfig
+from pipeline.config import PipelineConfig
+from pipeline.config_files import ConfigError
 from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import (
     DEFAULT_CONFIG,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from pipeline.config import CONFIG_DIRECTORY, ConfigError, PipelineConfig, load_config
+from pipeline.config import CONFIG_DIRECTORY, PipelineConfig, load_config
+from pipeline.config_files import ConfigError
 from pipeline.data_config import ColumnConfig
 
 KEYS = {"user_id": "u", "item_id": "i", "timestamp": "t"}

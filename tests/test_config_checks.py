@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 from tensorflow_metadata.proto.v0 import schema_pb2
 
-from pipeline.config import CONFIG_DIRECTORY, ConfigError, load_config
+from pipeline.config import CONFIG_DIRECTORY, load_config
 from pipeline.config_checks import check_against_schema, read_schema
+from pipeline.config_files import ConfigError
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in CONFIG_DIRECTORY.glob("*.yaml")))

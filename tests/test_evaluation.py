@@ -17,7 +17,8 @@ from modules.models.list_statistics import ListStatistics
 from modules.tasks import BECAUSE_YOU_WATCHED, CONTINUE_WATCHING, NEXT_TITLE, RANK
 from pipeline import gate
 from pipeline.components.recommender_evaluator import GATE_KEY, RecommenderEvaluatorExecutor
-from pipeline.config import ConfigError, EvaluationConfig, GateConfig, ProtectedSlicesConfig, RuleConfig
+from pipeline.config import EvaluationConfig, GateConfig, ProtectedSlicesConfig, RuleConfig
+from pipeline.config_files import ConfigError
 from pipeline.evaluation import build_eval_config
 from pipeline.evaluation_results import EvaluationError, read_evaluation, read_user_sums
 

@@ -116,5 +116,5 @@ def test_missing_slices_and_empty_gates_let_nothing_through():
 
 def test_documents_hold_no_nan():
     (line,) = gate.judge(GateConfig(rules=(BETTER,)), _result(MetricValue(0.1, float("nan"), float("nan"), 0.1, 0.0)))
-    (document,) = gate.to_documents([line])
+    document = line.model_dump()
     assert document["lower"] is None and document["passed"] is False and document["slice"] == "overall"

@@ -5,7 +5,8 @@ import tensorflow_data_validation as tfdv
 
 from modules.features import ColumnTable, Role, SchemaError, parse_schema
 from pipeline.column_profile import profile_tables
-from pipeline.config import ConfigError, load_config
+from pipeline.config import load_config
+from pipeline.config_files import ConfigError
 from pipeline.impression_schema import with_impressions
 from pipeline.schema_inference import propose_schema, render_proposal
 from tests.components.test_impressions import even_log, impression_data, run, write_log

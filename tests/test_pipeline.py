@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.config import PipelineConfig, load_config
+from pipeline.config_files import ConfigError
 from pipeline.pipeline import create_pipeline
 
 README = Path(__file__).parent.parent / "README.md"

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from modules.trials import Search, Trial
 from pipeline.cli import app
-from pipeline.config import ConfigError, PipelineConfig, load_config
+from pipeline.config import PipelineConfig, load_config
+from pipeline.config_files import ConfigError
 from pipeline.pipeline import create_pipeline, create_tuning_pipeline
 from pipeline.search_results import latest_search
 from pipeline.tuning import print_search, tuned_section

@@ -44,7 +44,7 @@ class RecommenderEvaluatorExecutor(Executor):
         result = read_evaluation(uri)
         table = gate.judge(GateConfig.model_validate_json(exec_properties[GATE_KEY]), result)
         failures = gate.failures(table)
-        lines = gate.to_documents(table)
+        lines = [line.model_dump() for line in table]
         with fileio.open(os.path.join(uri, VERDICT_FILE), "w") as file:
             file.write(json.dumps({**dataclasses.asdict(result), GATE_KEY: lines, "failures": failures}))
         blessing = artifact_utils.get_single_instance(output_dict[specs.BLESSING_KEY])

@@ -19,7 +19,7 @@ from tfx.utils import proto_utils
 
 from pipeline.components.example_shards import WriteShards
 from pipeline.components.ingestion_report import Report, read_report
-from pipeline.config import ConfigError
+from pipeline.config_files import ConfigError
 
 REPORT_PATH_KEY = "report_path"
 REPORT_FILE = "ingestion_report.json"

@@ -16,7 +16,7 @@ from pipeline.report.figures import slices_figure, weeks_figure
 from pipeline.report.headline import headline
 from pipeline.report.learning import describe_settings, learning_figures
 from pipeline.report.metric_table import MetricRow
-from pipeline.report.verdict import OVERALL
+from pipeline.slice_names import OVERALL
 
 _SLICES_CHART, _WEEKS_CHART, _LEARNING_CHART = "slices-chart", "weeks-chart", "learning-chart-"
 _GROUP_TITLES = {

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, field_validator
 
-from pipeline.runs import OVERALL
+from pipeline.slice_names import OVERALL
 
 
 class Estimate(BaseModel):
@@ -62,16 +62,3 @@ class Verdict(BaseModel):
 def read_verdict(path: Path) -> Verdict:
     """Reads a verdict; it is empty if there is no such file."""
     return Verdict.model_validate(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else Verdict()
-
-
-def split_slice(name: str) -> dict[str, str]:
-    """Returns the features and values of a slice, from its name; none for overall."""
-    if name == OVERALL:
-        return {}
-    parts: list[str] = []
-    for part in name.split(", "):
-        if "=" in part or not parts:
-            parts.append(part)
-        else:  # A comma within a value.
-            parts[-1] += f", {part}"
-    return {feature: value for feature, _, value in (part.partition("=") for part in parts)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from modules.features import SchemaError
-from pipeline.components.source_storage import DataQualityError
-from pipeline.config import ConfigError
+from pipeline.config_files import ConfigError
+from pipeline.experiment_cli import run_experiment
 from pipeline.local_checks import require_local_workspace
 from pipeline.options import fail, load_schema_or_fail
 from pipeline.simulation.config import QUICK_SIMULATION, load_simulation
@@ -54,32 +52,21 @@ def simulate(
         raise fail(str(error)) from error
     require_local_workspace(config)
     load_schema_or_fail(config)
-    from pipeline import local, terminal
-    from pipeline.simulation.runner import run_simulation, write_results
 
-    log = Path(config.log_directory) / f"simulation-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
-    console = Console(quiet=as_json)
-    reason: str | None = None
-    with terminal.log_to_file(log):
-        console.print(f"[bold]{simulation.title}[/bold]: {len(simulation.models)} models", highlight=False)
-        try:
-            results = run_simulation(simulation, config, console)
-            written = write_results(results, output or Path(config.workspace))
-        except (
-            local.PipelineFailedError,
-            local.WorkspaceBusyError,
-            ConfigError,
-            SchemaError,
-            DataQualityError,
-        ) as error:
-            reason = str(error)
-    if reason is not None:
-        raise fail(f"the simulation failed: {reason}\nThe whole story is in {log}")
-    if as_json:
-        print(results.model_dump_json(indent=2))
-    else:
-        print_results(results, console)
-        console.print(f"\n{written[1]}\n{written[0]}\nLog: {log}", highlight=False, soft_wrap=True)
+    def run(console: Console) -> tuple[SimulationResults, tuple[Path, Path]]:
+        from pipeline.simulation.runner import run_simulation, write_results
+
+        results = run_simulation(simulation, config, console)
+        return results, write_results(results, output or Path(config.workspace))
+
+    run_experiment(
+        "simulation",
+        f"[bold]{simulation.title}[/bold]: {len(simulation.models)} models",
+        config,
+        as_json,
+        run,
+        print_results,
+    )
 
 
 def print_results(results: SimulationResults, console: Console) -> None:

@@ -11,21 +11,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pydantic
-import yaml
 from pydantic import Field
 
 from modules.models.registry import FAMILIES
-from pipeline.config import (
-    CONFIG_DIRECTORY,
-    ConfigError,
-    FeatureGroup,
-    Loader,
-    PipelineConfig,
-    PropensityWeightingConfig,
-    apply_override,
-    describe_validation_error,
-    load_config,
-)
+from pipeline.config import CONFIG_DIRECTORY, FeatureGroup, PipelineConfig, PropensityWeightingConfig, load_config
+from pipeline.config_files import read_config
 from pipeline.data_config import Section, Share
 
 SIMULATION_DIRECTORY = CONFIG_DIRECTORY / "simulations"
@@ -204,7 +194,7 @@ def load_simulation(
     own = [text.removeprefix(OVERRIDE_PREFIX) for text in assignments if text.startswith(OVERRIDE_PREFIX)]
     own += [f"seeds={list(seeds)}"] if seeds else []
     own += [f"like={json.dumps(like)}"] if like else []
-    simulation = _read_simulation(_find_simulation(name_or_path), own)
+    simulation = read_config(SimulationConfig, "simulation", name_or_path, SIMULATION_DIRECTORY, own)
     others = [text for text in assignments if not text.startswith(OVERRIDE_PREFIX)]
     workspace = f"workspace=runs/simulations/{simulation.name}"
     positions = f"evaluation.policy.positions={len(simulation.world.examination)}"
@@ -216,26 +206,3 @@ def world_config(config: PipelineConfig, seed: int) -> PipelineConfig:
     workspace = f"{config.workspace}/world-{seed}"
     data = config.data.model_copy(update={"directory": f"{workspace}/data"})
     return config.model_copy(update={"workspace": workspace, "data": data})
-
-
-def _find_simulation(name_or_path: str | Path) -> Path:
-    for candidate in (Path(name_or_path), SIMULATION_DIRECTORY / f"{name_or_path}.yaml"):
-        if candidate.is_file():
-            return candidate
-    names = ", ".join(sorted(file.stem for file in SIMULATION_DIRECTORY.glob("*.yaml")))
-    raise ConfigError(f"no simulation {str(name_or_path)!r}: neither a file nor one of those shipped ({names})")
-
-
-def _read_simulation(path: Path, overrides: Iterable[str]) -> SimulationConfig:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} must hold a mapping of fields; received {type(document).__name__}")
-    for override in overrides:
-        apply_override(document, override)
-    try:
-        return SimulationConfig.model_validate_json(json.dumps(document, default=str), strict=True)
-    except pydantic.ValidationError as error:
-        raise ConfigError(describe_validation_error(error, str(path))) from error

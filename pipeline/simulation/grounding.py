@@ -17,7 +17,8 @@ from modules.features import ITEM_ID, USER_ID
 from pipeline.components.column_values import parse_key, split_cell
 from pipeline.components.source_files import find_files, read_records
 from pipeline.components.source_storage import find_latest_span
-from pipeline.config import ConfigError, PipelineConfig
+from pipeline.config import PipelineConfig
+from pipeline.config_files import ConfigError
 from pipeline.data_config import DataConfig, TableConfig
 from pipeline.datasets.synthetic_entities import GENRES
 

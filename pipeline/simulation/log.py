@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import ConfigError
+from pipeline.config_files import ConfigError
 from pipeline.datasets.folder import Table
 from pipeline.simulation.config import LoggingConfig
 from pipeline.simulation.logging_policy import LoggingPolicy, blurred_views

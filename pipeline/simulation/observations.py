@@ -14,7 +14,6 @@ import numpy as np
 from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
 from modules.metrics.off_policy_refusal import explain_refusal
 from pipeline.config import PipelineConfig
-from pipeline.evaluation_results import OVERALL
 from pipeline.run_outputs import Artifacts, example_counts, outputs_by_node, uri_of
 from pipeline.runs import RunStore
 from pipeline.simulation.deployment import EARNINGS_FILE, best_lists, draw_visits, earn
@@ -24,6 +23,7 @@ from pipeline.simulation.rank_correlation import spearman
 from pipeline.simulation.results import TitleResult
 from pipeline.simulation.scenario import Scenario
 from pipeline.simulation.world import Floats, Ints
+from pipeline.slice_names import OVERALL
 
 _LAST_SHARE = 0.1
 _DIAGNOSTIC_PREFIXES = ("policy_", "off_policy_")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,9 +10,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from modules.features import SchemaError
-from pipeline.components.source_storage import DataQualityError
-from pipeline.config import ConfigError
+from pipeline.config_files import ConfigError
+from pipeline.experiment_cli import run_experiment
 from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import fail, load_schema_or_fail
 from pipeline.study.config import QUICK_STUDY, load_study
@@ -55,32 +53,16 @@ def study(
     if settings.synthetic is None:
         require_data(config)
     load_schema_or_fail(config)
-    from pipeline import local, terminal
-    from pipeline.study.runner import run_study, write_results
 
-    log = Path(config.log_directory) / f"study-{datetime.datetime.now():%Y%m%d-%H%M%S}.log"
-    console = Console(quiet=as_json)
-    reason: str | None = None
-    with terminal.log_to_file(log):
-        console.print(f"[bold]{settings.title}[/bold]: data {config.data.directory}", highlight=False)
-        try:
-            results = run_study(settings, config, console)
-            written = write_results(results, output or Path(config.workspace))
-        except (
-            local.PipelineFailedError,
-            local.WorkspaceBusyError,
-            ConfigError,
-            SchemaError,
-            DataQualityError,
-        ) as error:
-            reason = str(error)
-    if reason is not None:
-        raise fail(f"the study failed: {reason}\nThe whole story is in {log}")
-    if as_json:
-        print(results.model_dump_json(indent=2))
-    else:
-        print_results(results, console)
-        console.print(f"\n{written[1]}\n{written[0]}\nLog: {log}", highlight=False, soft_wrap=True)
+    def run(console: Console) -> tuple[StudyResults, tuple[Path, Path]]:
+        from pipeline.study.runner import run_study, write_results
+
+        results = run_study(settings, config, console)
+        return results, write_results(results, output or Path(config.workspace))
+
+    run_experiment(
+        "study", f"[bold]{settings.title}[/bold]: data {config.data.directory}", config, as_json, run, print_results
+    )
 
 
 def print_results(results: StudyResults, console: Console) -> None:

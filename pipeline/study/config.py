@@ -5,27 +5,17 @@ Importing this module imports neither TensorFlow nor TFX.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import Field
 
 from modules.models.registry import FAMILIES
 from modules.tasks import NEXT_TITLE, Task
-from pipeline.config import (
-    CONFIG_DIRECTORY,
-    ConfigError,
-    FeatureGroup,
-    Loader,
-    PipelineConfig,
-    apply_override,
-    describe_validation_error,
-    load_config,
-)
+from pipeline.config import CONFIG_DIRECTORY, FeatureGroup, PipelineConfig, load_config
+from pipeline.config_files import read_config
 from pipeline.data_config import Section
 
 STUDY_DIRECTORY = CONFIG_DIRECTORY / "studies"
@@ -164,7 +154,7 @@ def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> tuple
     """
     assignments = list(overrides)
     own = [text.removeprefix(OVERRIDE_PREFIX) for text in assignments if text.startswith(OVERRIDE_PREFIX)]
-    study = _read_study(_find_study(name_or_path), own)
+    study = read_config(StudyConfig, "study", name_or_path, STUDY_DIRECTORY, own)
     others = [text for text in assignments if not text.startswith(OVERRIDE_PREFIX)]
     base = load_config(study.config, [*study.overrides, *others])
     workspace = f"{base.workspace}/studies/{study.name}"
@@ -177,26 +167,3 @@ def load_study(name_or_path: str | Path, overrides: Iterable[str] = ()) -> tuple
 def data_directory(workspace: str, synthetic: SyntheticConfig) -> Path:
     """Returns the folder of the synthetic world that a study makes in its workspace: another for every world."""
     return Path(workspace) / "data" / "-".join(f"{name}_{size}" for name, size in synthetic.model_dump().items())
-
-
-def _find_study(name_or_path: str | Path) -> Path:
-    for candidate in (Path(name_or_path), STUDY_DIRECTORY / f"{name_or_path}.yaml"):
-        if candidate.is_file():
-            return candidate
-    names = ", ".join(sorted(file.stem for file in STUDY_DIRECTORY.glob("*.yaml")))
-    raise ConfigError(f"no study {str(name_or_path)!r}: neither a file nor one of those shipped ({names})")
-
-
-def _read_study(path: Path, overrides: Iterable[str]) -> StudyConfig:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not a YAML file: {error}") from error
-    if not isinstance(document, dict):
-        raise ConfigError(f"{path} must hold a mapping of fields; received {type(document).__name__}")
-    for override in overrides:
-        apply_override(document, override)
-    try:
-        return StudyConfig.model_validate_json(json.dumps(document, default=str), strict=True)
-    except pydantic.ValidationError as error:
-        raise ConfigError(describe_validation_error(error, str(path))) from error

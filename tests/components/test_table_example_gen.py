@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
 from pipeline.components.interaction_example_gen import InteractionExampleGen
 from pipeline.components.table_example_gen import covering_pattern, read_settings, split_directory, table_directory
-from pipeline.config import ConfigError
+from pipeline.config_files import ConfigError
 from pipeline.data_config import DataConfig
 from tests.components.example_gen_runs import make_data
 

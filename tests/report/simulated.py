@@ -8,12 +8,13 @@ from tensorflow_metadata.proto.v0 import statistics_pb2
 
 from modules.features import ColumnTable, parse_schema
 from pipeline.config import SCHEMA_DIRECTORY, ModelCardConfig
+from pipeline.gate_line import GateLine
 from pipeline.report.content import DriftReport, ReportContent
 from pipeline.report.drift import measure_drift
 from pipeline.report.example_users import ExampleUser, Recommendation, Title
 from pipeline.report.feature_statistics import summarise_split
 from pipeline.report.verdict import Verdict
-from pipeline.runs import ComponentReport, GateLine, PushReport, RunReport
+from pipeline.runs import ComponentReport, PushReport, RunReport
 
 HOSTILE = "</script><script>alert(1)</script>"
 RUN_ID = "2026-11-24T12:00:00.000001"

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from pipeline.config import ConfigError, load_config
+from pipeline.config import load_config
+from pipeline.config_files import ConfigError
 from pipeline.datasets.folder import write_tables
 from pipeline.simulation.grounding import ground_in
 
 
 def write(directory: Path, users: list[str], items: list[str]) -> None:
     count = len(users)
-    tables = {
+    tables: dict[str, Any] = {
         "interactions": {
             "user_id": users,
             "item_id": items,

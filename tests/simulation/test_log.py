@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from pipeline.config import ConfigError
+from pipeline.config_files import ConfigError
 from pipeline.simulation.config import LoggingConfig
 from pipeline.simulation.log import Log, simulate_log, tables
 from pipeline.simulation.logging_policy import LoggingPolicy

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import ConfigError
+from pipeline.config_files import ConfigError
 from pipeline.simulation.config import SIMULATION_DIRECTORY, load_simulation, world_config
 
 

@@ -10,8 +10,8 @@ import yaml
 
 from modules.features import ColumnTable
 from modules.models.registry import FAMILIES
-from pipeline.config import ConfigError
 from pipeline.config_checks import read_schema
+from pipeline.config_files import ConfigError
 from pipeline.study.config import STUDY_DIRECTORY, load_study
 from pipeline.study.runner import describe_plan
 from pipeline.study.variants import Plan, plan_study
