@@ -237,6 +237,7 @@ class PipelineConfig(Section):
     evaluation: EvaluationConfig = EvaluationConfig()
     serving: ServingConfig = ServingConfig()
     model_card: ModelCardConfig = ModelCardConfig()
+    """What the report says of the model that no figure tells."""
     beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
     """Arguments of Apache Beam pipelines, e.g. `--runner=FlinkRunner`."""
 

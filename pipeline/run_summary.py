@@ -95,9 +95,14 @@ def _metrics_table(report: RunReport) -> Table:
     table = Table(title="Test metrics, full catalogue", title_justify="left", box=None, pad_edge=False)
     table.add_column("metric")
     _add_value_columns(table, report)
+    if report.baseline_metrics.get(OVERALL):
+        table.add_column("95 % interval", justify="right")
     for name in _HEADLINE_METRICS:
         if name in report.metrics[OVERALL]:
-            table.add_row(name, *_value_cells(report, name))
+            change = report.changes.get(OVERALL, {}).get(name)
+            table.add_row(
+                name, *_value_cells(report, name), *([_interval_cell(change.interval, "+")] if change else [])
+            )
     return table
 
 
@@ -120,7 +125,6 @@ def _add_value_columns(table: Table, report: RunReport) -> None:
     if report.baseline_metrics.get(OVERALL):
         table.add_column("last blessed", justify="right")
         table.add_column("change", justify="right")
-        table.add_column("95 % interval", justify="right")
 
 
 def _value_cells(report: RunReport, name: str) -> list[str]:
@@ -129,8 +133,7 @@ def _value_cells(report: RunReport, name: str) -> list[str]:
     cells = [f"{value:.4f}", _interval_cell(report.intervals.get(OVERALL, {}).get(name))]
     if baseline:
         change = report.changes.get(OVERALL, {}).get(name)
-        cells += [f"{baseline[name]:.4f}" if name in baseline else ""]
-        cells += [_signed(change.value), _interval_cell(change.interval, "+")] if change else ["", ""]
+        cells += [f"{baseline[name]:.4f}" if name in baseline else "", _signed(change.value) if change else ""]
     return cells
 
 

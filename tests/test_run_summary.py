@@ -243,7 +243,10 @@ def test_tasks_are_told_in_one_table_that_fits_a_narrow_terminal() -> None:
     values = {name: 0.1234 + position / 10 for position, name in enumerate(names)}
     intervals = {"overall": {name: (value - 0.01, value + 0.01) for name, value in values.items()}}
     baseline = {name: value - 0.05 for name, value in values.items()}
-    report = make_report(metrics={"overall": values}, intervals=intervals, baseline_metrics={"overall": baseline})
+    changes = {"overall": {name: {"value": 0.05, "interval": (0.04, 0.06)} for name in names}}
+    report = make_report(
+        metrics={"overall": values}, intervals=intervals, baseline_metrics={"overall": baseline}, changes=changes
+    )
     output = io.StringIO()
     print_summary(report, Console(file=output, width=80))
     lines = [line.split() for line in output.getvalue().splitlines()]

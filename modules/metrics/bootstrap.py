@@ -66,15 +66,18 @@ def effective_number(sizes: NDArray[np.floating]) -> float:
 
 
 def degrees_of_freedom(sizes: NDArray[np.floating]) -> int:
-    """Returns Student's degrees of freedom for groups of these sizes, at least 1 and below the number of groups.
+    """Returns Student's degrees of freedom for groups of these sizes: 0 if no interval can be had, else 2 or more.
+
+    None can be had of fewer than three groups, or where one makes up so much that they vary like fewer than two.
 
     Args:
       sizes: events of each group, `[G]`, at least 0.
     """
     squares = np.square(sizes, dtype=np.float64)
     groups = int(np.count_nonzero(squares))
-    freedom = squares.sum() ** 2 / np.square(squares).sum() if groups else 0.0
-    return max(1, min(int(freedom), groups - 1))
+    if groups < 3 or effective_number(sizes) < 2:
+        return 0
+    return min(max(int(squares.sum() ** 2 / np.square(squares).sum()), 2), groups - 1)
 
 
 def standard_errors(replicates: Floats, effective_groups: float) -> Floats:

@@ -14,9 +14,6 @@ from tensorflow_model_analysis.proto import config_pb2
 from modules.metrics import bootstrap
 from modules.metrics.model_outputs import metric_key
 
-_LEAST_DEGREES_OF_FREEDOM = 2
-"""With one, an interval is 6 times as wide as with many: it would say nothing, at length."""
-
 
 def find_baseline(eval_config: config_pb2.EvalConfig | None, models: Sequence[str]) -> str | None:
     """Returns the name of the model that the others are compared with, if it is one of those evaluated."""
@@ -57,13 +54,12 @@ def report_metrics(
         return np.concatenate(parts, axis=-1)
 
     values: list[Any] = with_differences(estimates).tolist()
-    if replicates is not None and group_sizes is not None:
-        freedom = bootstrap.degrees_of_freedom(group_sizes)
-        if freedom >= _LEAST_DEGREES_OF_FREEDOM:
-            groups = bootstrap.effective_number(group_sizes)
-            errors = bootstrap.standard_errors(with_differences(replicates), groups)
-            values = [
-                types.ValueWithTDistribution(value, error, freedom, value)
-                for value, error in zip(values, errors.tolist(), strict=True)
-            ]
+    freedom = 0 if group_sizes is None else bootstrap.degrees_of_freedom(group_sizes)
+    if replicates is not None and group_sizes is not None and freedom:
+        groups = bootstrap.effective_number(group_sizes)
+        errors = bootstrap.standard_errors(with_differences(replicates), groups)
+        values = [
+            types.ValueWithTDistribution(value, error, freedom, value)
+            for value, error in zip(values, errors.tolist(), strict=True)
+        ]
     return dict(zip(keys, values, strict=True))

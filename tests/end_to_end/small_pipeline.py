@@ -66,7 +66,7 @@ def make_config(folder: Path, *overrides: str, tables: Mapping[str, Table] | Non
             f"workspace={folder / 'workspace'}",
             f"data.directory={data}",
             f"model.settings={yaml.safe_dump(SMALL_TWO_TOWER, default_flow_style=True)}",
-            "evaluation.gate.rules=[{metric: ndcg@10, minimum: 0.001}]",
+            "evaluation.gate={rules: [{metric: ndcg@10, minimum: 0.001}]}",
             *overrides,
         ],
     )

@@ -64,8 +64,9 @@ def test_malformed_rows_are_named_by_file_and_line(tmp_path: Path, tables: Table
     assert result.exit_code == 1
     lines = [line.strip() for line in result.stdout.splitlines()]
     start = lines.index(next(line for line in lines if line.startswith("The run failed:")))
-    headline, first, second, rest, where, _, *next_steps = lines[start:]
+    headline, first, second, rest, where, page, _, *next_steps = lines[start:]
     assert any(line.startswith("InteractionExampleGen") and "failed" in line for line in lines[:start])
+    assert page.startswith("Report: ") and Path(page.removeprefix("Report: ")).is_file()
     assert next_steps[0] == "Next:"
     assert next_steps[-1].endswith(f"marquee status --json --config {file}")
     assert headline.startswith("The run failed: interactions: 2 of 1000 rows (0.20%) were rejected")

@@ -17,7 +17,7 @@ from tests.end_to_end.small_pipeline import COMPONENTS, RESOLVER, SCHEMA_TEXT, R
 pytestmark = pytest.mark.end_to_end
 
 POPULARITY = ("model.family=popularity", "model.settings={}")
-NO_WORSE = "evaluation.gate.rules=[{metric: ndcg@10, minimum: 0.001, minimum_change: 0.0}]"
+NO_WORSE = "evaluation.gate={rules: [{metric: ndcg@10, minimum: 0.001, minimum_change: 0.0}]}"
 FROM_THE_TRAINER = set(COMPONENTS[COMPONENTS.index("RecommenderTrainer") :])
 
 
@@ -62,7 +62,7 @@ def test_a_worse_model_is_not_pushed(better: Run, first_runs: FirstRuns):
 
 def test_a_model_below_the_minimum_is_not_pushed(first_runs: FirstRuns):
     versions = served(first_runs.first.config)
-    minimum = "evaluation.gate.rules=[{metric: ndcg@10, slice: {gender: F}, minimum: 0.9}]"
+    minimum = "evaluation.gate={rules: [{metric: ndcg@10, slice: {gender: F}, minimum: 0.9}]}"
     groups = "features.groups=[ids, time_buckets]"
     refused = run(make_config(first_runs.folder, *POPULARITY, minimum, groups))
 
@@ -77,7 +77,7 @@ def test_a_model_below_the_minimum_is_not_pushed(first_runs: FirstRuns):
 
 def test_a_gate_without_rules_lets_nothing_through(first_runs: FirstRuns):
     versions = served(first_runs.first.config)
-    refused = run(make_config(first_runs.folder, *POPULARITY, "evaluation.gate.rules=[]", "model.seed=18"))
+    refused = run(make_config(first_runs.folder, *POPULARITY, "evaluation.gate={}", "model.seed=18"))
 
     assert refused.nodes("COMPLETE") == FROM_THE_TRAINER, "another seed must leave Transform cached"
     assert refused.report.metrics["overall"]["ndcg@10"] > 0

@@ -128,7 +128,7 @@ def test_a_run_uses_what_the_latest_search_of_its_family_found(
 ):
     best = searches[0].ranked()[0]
     wanted = ("model.family=popularity", "model.settings={}", "model.use_tuned=true")
-    tuned = run(make_config(folder, *wanted, "evaluation.gate.rules=[{metric: ndcg@10, minimum: 0.002}]"))
+    tuned = run(make_config(folder, *wanted, "evaluation.gate={rules: [{metric: ndcg@10, minimum: 0.002}]}"))
 
     assert tuned.nodes("CACHED") >= UP_TO_TRANSFORM
     assert tuned.report.state == "complete"

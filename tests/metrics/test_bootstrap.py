@@ -54,7 +54,10 @@ def test_effective_number_of_groups(sizes, expected):
     assert effective_number(np.array(sizes)) == pytest.approx(expected, nan_ok=True)
 
 
-@pytest.mark.parametrize(("sizes", "expected"), [([5.0] * 8, 7), ([4.0, 1.0, 0.0], 1), ([2.0, 1.0, 1.0, 1.0], 2)])
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [([5.0] * 8, 7), ([3.0, 3.0, 0.0], 0), ([9.0, 1.0, 1.0], 0), ([2.0, 1.0, 1.0, 1.0], 2), ([4.0] + [1.0] * 8, 2)],
+)
 def test_degrees_of_freedom(sizes, expected):
     assert degrees_of_freedom(np.array(sizes)) == expected
 

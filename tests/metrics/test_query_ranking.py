@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_model_analysis.api import types
 
-from modules.metrics.bootstrap import effective_number, poisson_weights
+from modules.metrics.bootstrap import degrees_of_freedom, effective_number, poisson_weights
 from modules.metrics.model_outputs import metric_key
 from modules.metrics.query_ranking import QueryRankingMetrics, average_precision, query_metric_names
 from modules.metrics.user_sums import user_group
@@ -97,8 +97,8 @@ def test_two_models_and_intervals_equal_plain_python_however_the_events_are_bund
         ):
             assert float(result[key]) == pytest.approx(estimate, abs=1e-9)
             effective = effective_number(sizes)
-            assert isinstance(result[key], types.ValueWithTDistribution) == (effective >= 2)
-            if effective >= 2:
+            assert isinstance(result[key], types.ValueWithTDistribution) == bool(degrees_of_freedom(sizes))
+            if degrees_of_freedom(sizes):
                 error = np.nanstd(replicates, ddof=1) * math.sqrt(effective / (effective - 1))
                 assert result[key].sample_standard_deviation == pytest.approx(error, abs=1e-9)
 

@@ -82,7 +82,7 @@ def test_two_models_and_intervals_equal_a_recomputation_with_each_replicates_wei
         spread = np.nanstd(replicates, axis=0, ddof=1) * np.sqrt(effective / max(effective - 1, 1e-9))
         for key, estimate, error in zip((new, old, new.make_diff_key()), gains.mean(axis=0), spread, strict=True):
             assert float(result[key]) == pytest.approx(estimate, abs=1e-9)
-            if degrees_of_freedom(sizes) < 2:
+            if not degrees_of_freedom(sizes):
                 assert isinstance(result[key], float)
             else:
                 assert isinstance(result[key], types.ValueWithTDistribution)
@@ -134,7 +134,7 @@ def test_each_task_counts_its_own_events(cases, bundles):
             assert float(reported) == pytest.approx(expected, abs=1e-9) and float(reported) == estimate
             # Only users who count take part in the interval.
             sizes = np.array([sum(u == v for _, v in counted) for u in users])
-            assert isinstance(reported, float) == (degrees_of_freedom(sizes) < 2)
+            assert isinstance(reported, float) == (not degrees_of_freedom(sizes))
             if not isinstance(reported, float):
                 assert reported.sample_degrees_of_freedom == degrees_of_freedom(sizes)
 
