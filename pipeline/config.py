@@ -97,9 +97,9 @@ class RuleConfig(Section):
     maximum: float | None = None
     """Highest acceptable value, for metrics of which less is better."""
     minimum_change: float | None = None
-    """Lowest acceptable difference to the last blessed model. 0 asks for an improvement, below 0 tolerates a loss."""
+    """What the difference to the last blessed model must exceed. 0 asks for an improvement, less tolerates a loss."""
     maximum_change: float | None = None
-    """Highest acceptable difference."""
+    """What the difference must stay below."""
     certain: bool = True
     """Whether the whole 95 % interval must satisfy the rule, or the estimate only."""
     least_users: int = Field(default=0, ge=0)
@@ -168,6 +168,15 @@ class EvaluationConfig(Section):
     """Off-policy estimates. Unset: as by default, where `data.propensity` is set."""
     confidence_intervals: bool = True
     """Compute 95 % intervals by a Poisson bootstrap over users, at little cost."""
+
+    @pydantic.model_validator(mode="after")
+    def _judge_by_intervals_only_if_there_are_any(self) -> EvaluationConfig:
+        if not self.confidence_intervals and (self.gate.protected or any(rule.certain for rule in self.gate.rules)):
+            raise ValueError(
+                "without confidence_intervals the gate cannot have protected slices, and its rules must say "
+                "`certain: false`"
+            )
+        return self
 
     @pydantic.field_validator("bands")
     @classmethod

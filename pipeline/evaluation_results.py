@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 from collections.abc import Mapping
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 import tensorflow_model_analysis as tfma
 from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 
-from modules.metrics.event_counts import EXAMPLE_COUNT, USER_COUNT
+from modules.metrics.event_counts import EXAMPLE_COUNT, IMPRESSION_USER_COUNT, USER_COUNT
 from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums
 from pipeline.evaluation import BASELINE, CANDIDATE
 from pipeline.slice_names import OVERALL, slice_name
@@ -25,7 +26,7 @@ class MetricValue:
     """One metric on one slice.
 
     Attributes:
-      value: of the candidate; NaN where it is undefined.
+      value: of the candidate; NaN where it is undefined, or the baseline alone has the metric.
       lower: lower end of its 95 % interval, if there is one. It may lie below 0 on a slice of few users.
       upper: upper end.
       baseline: value of the last blessed model, if there was one to compare with.
@@ -35,7 +36,7 @@ class MetricValue:
       change_upper: upper end.
     """
 
-    value: float
+    value: float = math.nan
     lower: float | None = None
     upper: float | None = None
     baseline: float | None = None
@@ -53,11 +54,13 @@ class EvaluationResult:
         features of a cross stand in alphabetical order; overall comes first, then the slices by name.
       example_counts: interactions in each slice.
       user_counts: users that they are of.
+      impression_user_counts: users that something was shown to, which off-policy estimates are about.
     """
 
     slices: Mapping[str, Mapping[str, MetricValue]]
     example_counts: Mapping[str, int]
     user_counts: Mapping[str, int]
+    impression_user_counts: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def has_baseline(self) -> bool:
@@ -76,13 +79,13 @@ def read_evaluation(evaluation_uri: str) -> EvaluationResult:
     """
     messages = _load_messages(evaluation_uri)
     slices: dict[str, dict[str, MetricValue]] = {}
-    counts: dict[str, dict[str, int]] = {EXAMPLE_COUNT: {}, USER_COUNT: {}}
+    counts: dict[str, dict[str, int]] = {EXAMPLE_COUNT: {}, USER_COUNT: {}, IMPRESSION_USER_COUNT: {}}
     for name in sorted(messages, key=lambda slice_name: (slice_name != OVERALL, slice_name)):
         metrics = _read_metrics(messages[name])
         for counted, of_slices in counts.items():
             of_slices[name] = int(metrics.pop(counted).value) if counted in metrics else 0
         slices[name] = metrics
-    return EvaluationResult(slices, counts[EXAMPLE_COUNT], counts[USER_COUNT])
+    return EvaluationResult(slices, *counts.values())
 
 
 def read_user_sums(evaluation_uri: str, task: str, model_name: str = CANDIDATE) -> UserSums:

@@ -18,6 +18,8 @@ from pipeline.gate_line import GateLine
 from pipeline.slice_names import OVERALL, slice_name, split_slice
 
 NO_BASELINE = "there is no blessed model to compare with"
+POLICY_PREFIX = "policy_"
+_NO_HARM = "no significant harm"
 NO_RULE = "the gate has no rule that could be judged; a model is blessed only against one"
 
 
@@ -51,14 +53,16 @@ def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[GateLine
     for needed, of_change, at_least in bounds:
         if needed is None:
             continue
-        wanted = "at least " if at_least else "at most "
-        wanted = f"a change of {wanted}{needed:+.4g}" if of_change else f"{wanted}{needed:.4g}"
+        if of_change:
+            wanted = f"a change of {'more' if at_least else 'less'} than {needed:+.4g}"
+        else:
+            wanted = f"{'at least' if at_least else 'at most'} {needed:.4g}"
         wanted += " with 95 % confidence" if rule.certain else ""
         bound = ("lower" if at_least else "upper") if rule.certain else "value"
         subject = _Subject.of(result, name, rule.metric, of_change)
         line = subject.unjudged(wanted, bound, needed)
         compared = getattr(subject, bound)
-        if (why := _too_few(rule.least_users, name, result)) is not None:
+        if (why := _too_few(rule.least_users, name, rule.metric, result)) is not None:
             yield line.model_copy(update={"reason": why})
         elif name not in result.slices:
             reason = f"no test example falls into the slice that the gate names: {name}"
@@ -66,7 +70,7 @@ def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[GateLine
         elif of_change and not result.has_baseline and rule.metric in result.slices[name]:
             # A first model must be able to pass; whether it is good enough is for the other bounds to say.
             yield line.model_copy(update={"passed": True, "reason": NO_BASELINE})
-        elif compared is not None and (compared >= needed if at_least else compared <= needed):
+        elif compared is not None and _holds(compared, needed, at_least, strictly=of_change):
             yield line.model_copy(update={"passed": True})
         else:
             reason = f"{subject.described(rule.certain)}; the gate asks for {wanted}"
@@ -75,32 +79,56 @@ def _judge_rule(rule: RuleConfig, result: EvaluationResult) -> Iterator[GateLine
 
 def _judge_protected(protected: ProtectedSlicesConfig, result: EvaluationResult) -> Iterator[GateLine]:
     """Judges every slice of the features named that the evaluation has."""
-    worse_is_more = lower_is_better(protected.metric)
-    needed = protected.tolerance if worse_is_more else 0.0 - protected.tolerance
-    for name in result.slices:
-        if set(split_slice(name)) not in [set(features) for features in protected.slices]:
-            continue
-        subject = _Subject.of(result, name, protected.metric, of_change=True)
-        bound = "lower" if worse_is_more else "upper"
-        wanted = "no significant harm" + (f" beyond {needed:+.4g}" if protected.tolerance else "")
-        line = subject.unjudged(wanted, bound, needed)
-        why = _too_few(protected.least_users, name, result)
-        at_best = getattr(subject, bound)
-        if why is None and at_best is None:
-            described = f"not judged: {subject.described(with_interval=True)}"
-            why = described if result.has_baseline else NO_BASELINE
-        if why is not None:
-            yield line.model_copy(update={"reason": why})
-        elif at_best <= needed if worse_is_more else at_best >= needed:
-            yield line.model_copy(update={"passed": True})
-        else:
-            reason = f"{subject.described(with_interval=True)}; the gate asks for {wanted} on a protected slice"
-            yield line.model_copy(update={"passed": False, "reason": reason})
+    for features in protected.slices:
+        names = [name for name in result.slices if set(split_slice(name)) == set(features)]
+        if not names and result.has_baseline:
+            reason = f"no test example falls into a slice by {', '.join(features)} that both models know"
+            missing = _harm_line(protected, _Subject(protected.metric, ", ".join(features), True, None, None, None))
+            yield missing.model_copy(update={"passed": False, "reason": reason})
+        for name in names:
+            yield _judge_harm(protected, name, result)
 
 
-def _too_few(least_users: int, name: str, result: EvaluationResult) -> str | None:
+def _judge_harm(protected: ProtectedSlicesConfig, name: str, result: EvaluationResult) -> GateLine:
+    subject = _Subject.of(result, name, protected.metric, of_change=True)
+    line = _harm_line(protected, subject)
+    if (why := _too_few(protected.least_users, name, protected.metric, result)) is not None:
+        return line.model_copy(update={"reason": why})
+    if not result.has_baseline:
+        return line.model_copy(update={"reason": NO_BASELINE})
+    metric = result.slices[name].get(protected.metric, MetricValue())
+    if math.isnan(metric.value) and metric.baseline is not None and not math.isnan(metric.baseline):
+        own = _Subject.of(result, name, protected.metric, of_change=False)
+        reason = f"{own.described(with_interval=False)}, which the last blessed model has"
+        return line.model_copy(update={"passed": False, "reason": reason})
+    at_best = getattr(subject, line.bound)
+    if at_best is None:
+        return line.model_copy(update={"reason": f"not judged: {subject.described(with_interval=True)}"})
+    if at_best >= line.needed if line.bound == "upper" else at_best <= line.needed:
+        return line.model_copy(update={"passed": True})
+    reason = f"{subject.described(with_interval=True)}; the gate asks for {_NO_HARM} on a protected slice"
+    return line.model_copy(update={"passed": False, "reason": reason})
+
+
+def _harm_line(protected: ProtectedSlicesConfig, subject: _Subject) -> GateLine:
+    """Returns the line of a protected slice, not judged yet: even at its best the change must not be a loss."""
+    less_is_better = lower_is_better(protected.metric)
+    needed = protected.tolerance if less_is_better else 0.0 - protected.tolerance
+    wanted = _NO_HARM + (f" beyond {needed:+.4g}" if protected.tolerance else "")
+    return subject.unjudged(wanted, "lower" if less_is_better else "upper", needed)
+
+
+def _holds(compared: float, needed: float, at_least: bool, strictly: bool) -> bool:
+    """Compares with a bound. A change is compared strictly: that of a model with itself is 0, and no improvement."""
+    if compared == needed:
+        return not strictly
+    return compared > needed if at_least else compared < needed
+
+
+def _too_few(least_users: int, name: str, metric: str, result: EvaluationResult) -> str | None:
     """Returns why a rule need not be judged on a slice; None if the slice has users enough."""
-    users = result.user_counts.get(name, 0)
+    counts = result.impression_user_counts if metric.startswith(POLICY_PREFIX) else result.user_counts
+    users = counts.get(name, 0)
     return f"not judged: {users:,} users on {name}, fewer than {least_users:,}" if users < least_users else None
 
 

@@ -30,6 +30,9 @@ def with_impressions(schema_text: str, data: DataConfig) -> str:
         tagged = list(columns.names(role))
         if name is not None and tagged != [name]:
             raise SchemaError(f"data.{role.value}: exactly {name!r} must be tagged {role.value!r}; received {tagged}")
+    labels = list(columns.names(Role.LABEL))
+    if labels != [data.feedback]:
+        raise SchemaError(f"data.feedback: exactly {data.feedback!r} must be tagged 'label'; received {labels}")
     for feature in schema.feature:
         if feature.name == data.feedback:
             feature.presence.CopyFrom(schema_pb2.FeaturePresence(min_fraction=0.0))

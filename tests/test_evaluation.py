@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow_model_analysis.proto import metrics_for_slice_pb2
 from tfx.types import standard_artifacts
 from tfx.utils import json_utils, proto_utils
 
@@ -345,7 +346,7 @@ def test_a_worse_model_is_stopped_by_change_slice_and_absolute_rules_in_plain_wo
     assert blessed is False
     assert sorted(failures) == [
         f"ndcg@5 overall changed by {ndcg.change:+.4g} (95 %: {ndcg.change_lower:+.4g} to {ndcg.change_upper:+.4g}) "
-        "against the last blessed model; the gate asks for a change of at least -0.002 with 95 % confidence",
+        "against the last blessed model; the gate asks for a change of more than -0.002 with 95 % confidence",
         "no test example falls into the slice that the gate names: gender=X",
         f"recall@1 overall is {recall.value:.4g} (95 %: {recall.lower:.4g} to {recall.upper:.4g}); "
         "the gate asks for at least 0.2 with 95 % confidence",
@@ -455,3 +456,16 @@ def test_a_folder_without_results_is_named(tmp_path):
     for read in (read_evaluation, lambda uri: read_user_sums(uri, NEXT_TITLE)):
         with pytest.raises(EvaluationError, match=str(tmp_path)):
             read(str(tmp_path))
+
+
+def test_a_metric_that_the_baseline_alone_has_is_undefined_for_the_candidate(tmp_path):
+    message = metrics_for_slice_pb2.MetricsForSlice()
+    for name, model, value in (("rank_log_loss", "baseline", 0.5), ("example_count", "", 7.0)):
+        item = message.metric_keys_and_values.add()
+        item.key.name, item.key.model_name, item.value.double_value.value = name, model, value
+    with tf.io.TFRecordWriter(str(tmp_path / "metrics-00000-of-00001.tfrecord")) as writer:
+        writer.write(message.SerializeToString())
+    result = read_evaluation(str(tmp_path))
+    metric = result.slices["overall"]["rank_log_loss"]
+    assert np.isnan(metric.value) and metric.baseline == 0.5 and metric.change is None
+    assert result.example_counts["overall"] == 7

@@ -32,7 +32,7 @@ def test_a_gain_passes_and_a_gain_within_noise_does_not():
     assert _failures(GateConfig(rules=(BETTER,)), _result(GAIN)) == []
     assert _failures(GateConfig(rules=(BETTER,)), _result(NOISE)) == [
         "ndcg@10 overall changed by +0.002 (95 %: -0.001 to +0.005) against the last blessed model; "
-        "the gate asks for a change of at least +0 with 95 % confidence"
+        "the gate asks for a change of more than +0 with 95 % confidence"
     ]
     uncertain = BETTER.model_copy(update={"certain": False})
     assert _failures(GateConfig(rules=(uncertain,)), _result(NOISE)) == []
@@ -92,6 +92,32 @@ def test_a_first_model_passes_rules_about_changes_and_no_others():
     assert gate.failures(table) == [
         "ndcg@10 overall is 0.12 (95 %: 0.1 to 0.14); the gate asks for at least 0.11 with 95 % confidence"
     ]
+
+
+def test_a_model_like_the_last_one_is_no_improvement_and_no_harm():
+    same = MetricValue(0.1, 0.08, 0.12, 0.1, 0.0, 0.0, 0.0)
+    config = GateConfig(rules=(BETTER,), protected=(PROTECT,))
+    assert [line.passed for line in gate.judge(config, _result(same, F=same))] == [False, True]
+    tolerant = BETTER.model_copy(update={"minimum_change": -0.001})
+    assert _failures(GateConfig(rules=(tolerant,)), _result(same)) == []
+
+
+def test_protection_that_cannot_be_given_is_refused():
+    config = GateConfig(protected=(PROTECT,))
+    assert _failures(config, _result(GAIN)) == ["no test example falls into a slice by gender that both models know"]
+    lost = MetricValue(float("nan"), None, None, 0.1, float("nan"))
+    assert _failures(config, _result(GAIN, F=lost, M=GAIN)) == [
+        "ndcg@10 on gender=F has no defined value, which the last blessed model has"
+    ]
+
+
+def test_off_policy_rules_count_the_users_that_something_was_shown_to():
+    slices = {"overall": {"policy_value_ips": MetricValue(0.5, 0.4, 0.6)}}
+    rule = RuleConfig(metric="policy_value_ips", minimum=0.9, least_users=50)
+    few = EvaluationResult(slices, {"overall": 10}, {"overall": 5}, {"overall": 100})
+    assert len(_failures(GateConfig(rules=(rule,)), few)) == 1
+    shown_to_few = EvaluationResult(slices, {"overall": 900}, {"overall": 100}, {"overall": 5})
+    assert _failures(GateConfig(rules=(rule,)), shown_to_few) == [gate.NO_RULE]
 
 
 @pytest.mark.parametrize(

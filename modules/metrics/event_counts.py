@@ -1,4 +1,8 @@
-"""How much a slice holds: `example_count`, its interactions, and `user_count`, the users that they are of."""
+"""How much a slice holds.
+
+`example_count` are its interactions, `user_count` the users that they are of, `impression_user_count` those that
+something was shown to.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +19,12 @@ from modules.metrics.user_sums import as_bytes
 
 EXAMPLE_COUNT = "example_count"
 USER_COUNT = "user_count"
+IMPRESSION_USER_COUNT = "impression_user_count"
+_NAMES = (EXAMPLE_COUNT, USER_COUNT, IMPRESSION_USER_COUNT)
 
 
 class EventCounts(metric_types.Metric):
-    """Interactions and users of a slice. Impressions do not count. Eight bytes a user and slice are kept."""
+    """Interactions and users of a slice. Up to 16 bytes a user and slice are kept."""
 
     def __init__(self, name: str = "event_counts") -> None:
         """Initialises the metric."""
@@ -31,7 +37,7 @@ metric_types.register_metric(EventCounts)
 def _event_counts(name: str = "event_counts") -> metric_types.MetricComputations:
     return [
         metric_types.MetricComputation(
-            keys=[metric_key(EXAMPLE_COUNT, ""), metric_key(USER_COUNT, "")],
+            keys=[metric_key(metric, "") for metric in _NAMES],
             preprocessors=[_UserPreprocessor(name=name)],
             combiner=_CountCombiner(),
         )
@@ -39,37 +45,40 @@ def _event_counts(name: str = "event_counts") -> metric_types.MetricComputations
 
 
 class _UserPreprocessor(metric_types.Preprocessor):
-    """Turns one interaction into a hash of its user."""
+    """Turns one example into whether it is an impression, and a hash of its user."""
 
-    def process(self, extracts: dict[str, Any]) -> Iterator[bytes]:
-        if not is_impression(extracts):
-            users = read_features(extracts, USER_ID)
-            if users.size != 1:
-                raise ValueError(f"feature {USER_ID!r} must hold one value in every example; received {users.tolist()}")
-            yield hashlib.blake2b(as_bytes(users[0]), digest_size=8).digest()
+    def process(self, extracts: dict[str, Any]) -> Iterator[tuple[bool, bytes]]:
+        users = read_features(extracts, USER_ID)
+        if users.size != 1:
+            raise ValueError(f"feature {USER_ID!r} must hold one value in every example; received {users.tolist()}")
+        yield is_impression(extracts), hashlib.blake2b(as_bytes(users[0]), digest_size=8).digest()
 
 
-_Counts = tuple[int, set[bytes]]
+_Counts = tuple[int, set[bytes], set[bytes]]
+"""Interactions, their users, and the users of impressions."""
 
 
 class _CountCombiner(beam.CombineFn):
     """Counts interactions, and users once."""
 
     def create_accumulator(self) -> _Counts:
-        return 0, set()
+        return 0, set(), set()
 
-    def add_input(self, accumulator: _Counts, element: bytes) -> _Counts:
-        count, users = accumulator
-        users.add(element)
-        return count + 1, users
+    def add_input(self, accumulator: _Counts, element: tuple[bool, bytes]) -> _Counts:
+        count, users, shown_to = accumulator
+        impression, user = element
+        (shown_to if impression else users).add(user)
+        return count + (not impression), users, shown_to
 
     def merge_accumulators(self, accumulators: Iterable[_Counts]) -> _Counts:
-        total, merged = self.create_accumulator()
-        for count, users in accumulators:
+        total, all_users, all_shown_to = self.create_accumulator()
+        for count, users, shown_to in accumulators:
             total += count
-            merged |= users
-        return total, merged
+            all_users |= users
+            all_shown_to |= shown_to
+        return total, all_users, all_shown_to
 
     def extract_output(self, accumulator: _Counts) -> dict[metric_types.MetricKey, float]:
-        count, users = accumulator
-        return {metric_key(EXAMPLE_COUNT, ""): float(count), metric_key(USER_COUNT, ""): float(len(users))}
+        count, users, shown_to = accumulator
+        values = (count, len(users), len(shown_to))
+        return {metric_key(name, ""): float(value) for name, value in zip(_NAMES, values, strict=True)}

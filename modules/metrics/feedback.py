@@ -37,7 +37,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from modules.features import TIMESTAMP, USER_ID
-from modules.metrics.bootstrap import poisson_weights
+from modules.metrics.bootstrap import USER_GROUPS, poisson_weights
 from modules.metrics.graded_ranking import ordered_pairs, pairs_within_groups, query_ndcg
 from modules.metrics.model_outputs import (
     LIKE_PROBABILITY,
@@ -210,28 +210,31 @@ class FeedbackCombiner(beam.CombineFn):
         for names in (RANK_QUALITY_NAMES, PREDICTION_ERROR_NAMES):
             able = {model: events for model, events in judged.items() if names is RANK_QUALITY_NAMES or events.predicts}
             if able:
-                result.update(self._report(names, able, records["group"]))
+                result.update(self._report(names, able))
         if self._with_intervals:
             for model, events in judged.items():
                 result[metric_key(RANK + USER_SUMS_SUFFIX, model)] = events.user_sums().to_bytes()
         return result
 
-    def _report(
-        self, names: Sequence[str], judged: dict[str, _JudgedEvents], groups: NDArray[np.int32]
-    ) -> dict[metric_types.MetricKey, Any]:
-        chosen = [FEEDBACK_METRIC_NAMES.index(name) for name in names]
+    def _report(self, names: Sequence[str], judged: dict[str, _JudgedEvents]) -> dict[metric_types.MetricKey, Any]:
+        baseline = self._baseline if self._baseline in judged else None
+        estimates = np.stack([events.estimates() for events in judged.values()])
         replicates = sizes = None
         if self._with_intervals:
-            replicates = np.stack([events.replicates()[:, chosen] for events in judged.values()], axis=1)
-            sizes = np.bincount(groups).astype(np.float64)
-        return report_metrics(
-            names,
-            list(judged),
-            self._baseline if self._baseline in judged else None,
-            np.stack([events.estimates()[chosen] for events in judged.values()]),
-            replicates,
-            sizes,
-        )
+            replicates = np.stack([events.replicates() for events in judged.values()], axis=1)
+            sizes = np.max([events.sizes() for events in judged.values()], axis=0)
+        result: dict[metric_types.MetricKey, Any] = {}
+        for name in names:  # Each is about other events, and so has an interval of its own width.
+            column = [FEEDBACK_METRIC_NAMES.index(name)]
+            result |= report_metrics(
+                [name],
+                list(judged),
+                baseline,
+                estimates[:, column],
+                None if replicates is None else replicates[:, :, column],
+                None if sizes is None else sizes[:, column[0]],
+            )
+        return result
 
 
 class _JudgedEvents:
@@ -261,6 +264,14 @@ class _JudgedEvents:
         names = tuple(name for name in _USER_SUMS if self.predicts or name in RANK_QUALITY_NAMES)
         columns = [_USER_SUMS[name] for name in names]
         return UserSums(RANK, names, self._group_ids, self._counts[:, columns], self._sums[:, columns])
+
+    def sizes(self) -> NDArray[np.float64]:
+        """Returns what of each group of users each metric is about, `[USER_GROUPS, 6]`; events for AUC."""
+        result = np.zeros((USER_GROUPS, len(FEEDBACK_METRIC_NAMES)))
+        counts, events = self._counts, np.bincount(self._groups, minlength=len(self._group_ids))
+        columns = (events, *counts.T[[_USER_AUC, _NDCG, _LOG_LOSS, _LOG_LOSS, _SQUARED_ERROR]])
+        result[self._group_ids] = np.stack(columns, axis=1)
+        return result
 
     def estimates(self) -> NDArray[np.float64]:
         """Returns all metrics over all events, `[6]`, in the order of `FEEDBACK_METRIC_NAMES`."""

@@ -30,7 +30,7 @@ from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
 from modules.features import ITEM_ID, USER_ID
-from modules.metrics.bootstrap import effective_number, poisson_weights, standard_errors
+from modules.metrics.bootstrap import degrees_of_freedom, effective_number, poisson_weights, standard_errors
 from modules.metrics.model_outputs import (
     TOP_K_ITEM_IDS,
     has_output,
@@ -295,12 +295,13 @@ class OffPolicyCombiner(beam.CombineFn):
             (estimates.effective_sample_size, estimates.mean_weight, replicates.mean_weight),
             (estimates.pbm_effective_sample_size, estimates.pbm_mean_weight, replicates.pbm_mean_weight),
         )
-        groups = effective_number(sizes)
+        groups, freedom = effective_number(sizes), degrees_of_freedom(sizes)
         result = np.zeros((len(self._models), len(pairs)), np.int64)
         for column, (effective, means, resampled) in enumerate(pairs):
-            errors = standard_errors(resampled, groups) if groups > 1 else np.full(len(means), np.inf)
-            margin = stats.t.ppf((1 + _CONFIDENCE) / 2, max(groups - 1, 1)) * errors
+            errors = standard_errors(resampled, groups) if freedom else np.full(len(means), np.nan)
+            margin = stats.t.ppf((1 + _CONFIDENCE) / 2, max(freedom, 1)) * errors
             result[np.abs(means - 1) > margin, column] = Refusal.NO_SUPPORT
-            result[effective < self._least, column] = Refusal.TOO_FEW
+            # Without users enough for an interval, nobody knows whether the log covers the policy.
+            result[(effective < self._least) | np.isnan(margin), column] = Refusal.TOO_FEW
             result[np.isnan(means), column] = Refusal.NOT_LOGGED
         return result

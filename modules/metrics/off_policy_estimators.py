@@ -85,7 +85,7 @@ class Impression(NamedTuple):
       position: where it was shown, from 1.
       reward: what it earned, 0 if it was not taken.
       propensities: float64: the probability of what was shown, `[1]`; or those of the title at positions 1.., `[P]`.
-      has_all_positions: which of the two.
+      has_all_positions: which of the two. `pbm` needs those of all positions that are judged.
     """
 
     item_id: bytes
@@ -128,8 +128,8 @@ def impression_terms(shown: Impression, policy: PolicyList, positions: int, clip
     predicted = policy.examination[at] * policy.estimates[at]
     residual = shown.reward - policy.examination[at] * policy.logged_estimate
     pbm_weight, share = np.nan, np.nan
-    if shown.has_all_positions:
-        examination = policy.examination[: min(positions, len(shown.propensities))]
+    if shown.has_all_positions and len(shown.propensities) >= positions:
+        examination = policy.examination[:positions]
         exposure = float(examination @ shown.propensities[: len(examination)])
         rank = listed.index(shown.item_id) if shown.item_id in listed else len(examination)
         pbm_weight = 0.0 * exposure  # NaN without an examination.

@@ -68,7 +68,7 @@ def explain_refusal(metrics: Mapping[str, float], estimator: str = "ips") -> str
     if code == Refusal.TOO_FEW:
         return (
             f"of {metrics[IMPRESSION_COUNT]:,.0f} impressions, those that the model would have shown too count like "
-            f"{size:,.0f}, fewer than evaluation.policy.least_effective_sample_size"
+            f"{size:,.0f}: fewer than evaluation.policy.least_effective_sample_size, or those of too few users"
         )
     if code == Refusal.NO_SUPPORT:
         return (

@@ -159,6 +159,9 @@ def parse_propensities(cell: Any, separator: str | None, position: int | None) -
     values = split_cell(cell, separator)
     if not values:
         return ()
+    parts = len(cell.split(separator)) if isinstance(cell, str) and separator else len(values)
+    if parts != len(values) or (isinstance(cell, Sequence) and not isinstance(cell, str) and None in cell):
+        raise ValueError(f"{cell!r} lacks the probability at some position; write 0 where it is 0")
     if separator is None:
         _single(values)
     numbers = tuple(float(convert(value, ColumnType.FLOAT)) for value in values)

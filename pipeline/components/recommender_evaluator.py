@@ -46,7 +46,9 @@ class RecommenderEvaluatorExecutor(Executor):
         failures = gate.failures(table)
         lines = [line.model_dump() for line in table]
         with fileio.open(os.path.join(uri, VERDICT_FILE), "w") as file:
-            file.write(json.dumps({**dataclasses.asdict(result), GATE_KEY: lines, "failures": failures}))
+            document = {**dataclasses.asdict(result), GATE_KEY: lines, "failures": failures}
+            # JSON knows no NaN: what is undefined is null.
+            file.write(json.dumps(json.loads(json.dumps(document), parse_constant=lambda constant: None)))
         blessing = artifact_utils.get_single_instance(output_dict[specs.BLESSING_KEY])
         blessing.set_string_custom_property(GATE_KEY, json.dumps(lines))
         _bless(blessing, not failures, input_dict, exec_properties)

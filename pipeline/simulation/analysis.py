@@ -220,12 +220,15 @@ def _difference(simulation: SimulationConfig, figures: _Figures, resamples: Resa
     """Returns how much better the rule orders the models than the naive metric; None if either is refused."""
     if not {simulation.rule, simulation.naive} <= set(figures.metrics):
         return None
-    rule, naive = (figures.oriented(name) for name in (simulation.rule, simulation.naive))
-    found = [by_world(spearman, values, figures.online) for values in (rule, naive)]
-    if any(np.isnan(values).all() for values in found):
+    both = np.stack([figures.oriented(name) for name in (simulation.rule, simulation.naive)])
+    # Paired: over the models, and the worlds, that both have a figure for.
+    both[:, np.isnan(both).any(axis=0)] = np.nan
+    found = np.stack([by_world(spearman, values, figures.online) for values in both])
+    both[:, np.isnan(found).any(axis=0)] = np.nan
+    if np.isnan(both).all():
         return None
-    value = float(np.nanmean(found[0]) - np.nanmean(found[1]))
-    resampled = [resamples.correlations(spearman, values, figures.online) for values in (rule, naive)]
+    value = float(np.nanmean(found[0] - found[1]))
+    resampled = [resamples.correlations(spearman, values, figures.online) for values in both]
     return _estimate(simulation, value, resampled[0] - resampled[1])
 
 

@@ -166,7 +166,15 @@ def test_propensities_at_several_positions(tmp_path):
 def test_values_of_typed_files():
     assert parse_propensities([0.25, 0.0], ",", 1) == (0.25, 0.0) and parse_propensities(1, None, None) == (1.0,)
     assert parse_propensities(None, None, 1) == () and parse_position(None) is None and parse_position(2.0) == 2
-    for cell, separator in ((math.nan, None), ([0.5, math.nan], ","), ([0.5, 0.5], None), (True, ","), (0.0, None)):
+    for cell, separator in (
+        (math.nan, None),
+        ([0.5, math.nan], ","),
+        ([0.5, 0.5], None),
+        (True, ","),
+        (0.0, None),
+        ("0.5,,0.2", ","),
+        ([0.5, None, 0.2], ","),
+    ):
         if cell is True:
             assert parse_propensities(cell, separator, 1) == (1.0,)
             continue

@@ -54,7 +54,7 @@ def test_a_worse_model_is_not_pushed(better: Run, first_runs: FirstRuns):
     (reason,) = worse.report.blessing_failures
     assert reason.startswith("ndcg@10 overall changed by -")
     assert reason.endswith(
-        "against the last blessed model; the gate asks for a change of at least +0 with 95 % confidence"
+        "against the last blessed model; the gate asks for a change of more than +0 with 95 % confidence"
     )
     assert worse.report.pushed is None
     assert served(worse.config) == versions

@@ -89,7 +89,7 @@ def test_a_real_gain_is_pushed_and_the_table_is_kept_in_metadata(folder: Path, b
     table = json.loads(blessing.custom_properties["gate"].string_value)
     assert table == [line.model_dump() for line in candidate.report.gate]
     assert [line["rule"] for line in table] == [
-        "ndcg@10: a change of at least +0 with 95 % confidence",
+        "ndcg@10: a change of more than +0 with 95 % confidence",
         *["ndcg@10: no significant harm"] * (len(table) - 1),
     ]
     assert len(table) > 1 and all(line["passed"] is not False for line in table)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow_model_analysis.api import types
 from tensorflow_model_analysis.proto import config_pb2
 
 from modules.metrics.bootstrap import poisson_weights
@@ -151,11 +152,27 @@ def test_intervals_equal_a_recomputation_with_each_replicates_users():
         by_user = {row[0]: weight for row, weight in zip(rows, replicate, strict=True)}
         linear = auc(np.ones(30)) + sum((by_user[str(user)] - 1) * influence[user] for user in range(7))
         replicates.append([linear, *(_reference(drawn)[1:] if drawn else [math.nan] * 5)])
-    sizes = np.bincount([int(row[0]) for row in rows])
-    effective = sizes.sum() ** 2 / (sizes**2).sum()
+    events = np.bincount([int(row[0]) for row in rows])
+    both_kinds = np.array([len({row[2] >= 4 for row in rows if row[0] == str(user)}) - 1 for user in range(7)])
+    days = [
+        [[row[2] for row in rows if (row[0], row[1]) == (str(user), day)] for day in {row[1] for row in rows}]
+        for user in range(7)
+    ]
+    queries = np.array([sum(len(of_day) > 1 for of_day in of_user) for of_user in days])
+    sizes = np.stack([events, both_kinds, queries, events, events, events])
+    effective = sizes.sum(axis=1) ** 2 / (sizes**2).sum(axis=1)
     errors = np.nanstd(replicates, axis=0, ddof=1) * np.sqrt(effective / (effective - 1))
     received = [result[metric_key(name, "")].sample_standard_deviation for name in FEEDBACK_METRIC_NAMES]
     np.testing.assert_allclose(received, errors, rtol=1e-5)
+
+
+def test_a_metric_that_one_user_decides_has_no_interval():
+    examples = [_extracts(user, 0, 5.0, only=(1.0, 0.5, 3.0)) for user in range(20)]
+    examples += [_extracts("both", 0, feedback, only=(feedback, 0.5, 3.0)) for feedback in (1.0, 5.0)]
+    result = _compute(examples)
+    assert result[metric_key("rank_user_auc", "")] == 1.0
+    assert isinstance(result[metric_key("rank_user_auc", "")], float)
+    assert isinstance(result[metric_key("rank_log_loss", "")], types.ValueWithTDistribution)
 
 
 def test_a_model_that_predicts_no_feedback_has_no_prediction_errors():

@@ -185,7 +185,8 @@ def test_refuses_too_few_impressions():
     assert all(math.isnan(received[name]) for name in POLICY_VALUE_NAMES)
     assert explain_refusal(received) == (
         f"of 450 impressions, those that the model would have shown too count like "
-        f"{received['policy_effective_sample_size']:.0f}, fewer than evaluation.policy.least_effective_sample_size"
+        f"{received['policy_effective_sample_size']:.0f}: "
+        "fewer than evaluation.policy.least_effective_sample_size, or those of too few users"
     )
     enough = named(compute(examples, positions=3, least_effective_sample_size=100))
     assert enough["off_policy_refusal"] == Refusal.NONE and explain_refusal(enough) is None
