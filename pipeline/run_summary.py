@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -35,6 +36,9 @@ def print_summary(report: RunReport, console: Console) -> None:
         console.print(_slices_table(report))
     if report.gate:
         console.print(_gate_table(report))
+        for reason, number in collections.Counter(line.reason for line in report.gate if line.passed is None).items():
+            told = reason.removeprefix("not judged: ")
+            console.print(f"{number} not judged: {told}", markup=False, highlight=False)
     _print_decision(report, console)
     if report.failure is not None:
         console.print(f"\n[red]The run failed:[/red] {escape(report.failure)}", highlight=False, soft_wrap=True)
@@ -174,9 +178,11 @@ def _gate_table(report: RunReport) -> Table:
     table.add_column("95 % interval", justify="right")
     table.add_column("passed")
     for line in report.gate:
+        if line.passed is None:
+            continue
         value = "" if line.value is None else f"{line.value:.4f}"
         interval = None if line.lower is None or line.upper is None else (line.lower, line.upper)
-        passed = {True: "[green]yes[/green]", False: "[red]no[/red]", None: "[yellow]not judged[/yellow]"}[line.passed]
+        passed = "[green]yes[/green]" if line.passed else "[red]no[/red]"
         table.add_row(escape(line.rule), escape(line.slice), value, _interval_cell(interval), passed)
     return table
 

@@ -260,3 +260,13 @@ def test_tasks_are_told_in_one_table_that_fits_a_narrow_terminal() -> None:
         cells = [f"{value:.4f}", f"{value - 0.01:.4f}", "–", f"{value + 0.01:.4f}", f"{value - 0.05:.4f}", "+0.0500"]
         assert [task, metric, *cells] in lines
     assert "continue_watching" not in summarise(make_report(metrics={"overall": {"ndcg@10": 0.1}}))
+
+
+def test_the_gate_is_a_table_that_counts_what_could_not_be_judged() -> None:
+    line = {"rule": "ndcg@10: at least 0.1", "slice": "overall", "metric": "ndcg@10", "value": 0.1234, "lower": 0.09,
+            "upper": 0.15, "bound": "lower", "needed": 0.1, "passed": False, "reason": "too low"}  # fmt: skip
+    unjudged = {**line, "passed": None, "reason": "not judged: 7 users on gender=F, fewer than 20"}
+    told = summarise(make_report(metrics={"overall": {"ndcg@10": 0.1234}}, gate=[line, unjudged, unjudged]))
+    cells = [row.split() for row in told.splitlines()]
+    assert ["ndcg@10:", "at", "least", "0.1", "overall", "0.1234", "0.0900", "–", "0.1500", "no"] in cells
+    assert "2 not judged: 7 users on gender=F, fewer than 20" in told
