@@ -50,7 +50,7 @@ def measure_concentration(counts: sparse.csr_matrix, catalogue_size: int, weight
         _concentration(counts @ weights[start : start + step].T, catalogue_size)
         for start in range(0, len(weights), step)
     ]
-    return estimate, np.concatenate(replicates)
+    return estimate, np.concatenate([np.zeros((0, len(CONCENTRATION_MEASURES))), *replicates])
 
 
 def _concentration(counts: Floats, catalogue_size: int) -> Floats:

@@ -6,16 +6,14 @@ something was shown to.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import apache_beam as beam
 from tensorflow_model_analysis.metrics import metric_types
 
-from modules.features import USER_ID
-from modules.metrics.model_outputs import is_impression, metric_key, read_features
-from modules.metrics.user_sums import as_bytes
+from modules.metrics.event_records import user_digest
+from modules.metrics.model_outputs import is_impression, metric_key
 
 EXAMPLE_COUNT = "example_count"
 USER_COUNT = "user_count"
@@ -48,10 +46,7 @@ class _UserPreprocessor(metric_types.Preprocessor):
     """Turns one example into whether it is an impression, and a hash of its user."""
 
     def process(self, extracts: dict[str, Any]) -> Iterator[tuple[bool, bytes]]:
-        users = read_features(extracts, USER_ID)
-        if users.size != 1:
-            raise ValueError(f"feature {USER_ID!r} must hold one value in every example; received {users.tolist()}")
-        yield is_impression(extracts), hashlib.blake2b(as_bytes(users[0]), digest_size=8).digest()
+        yield is_impression(extracts), user_digest(extracts)
 
 
 _Counts = tuple[int, set[bytes], set[bytes]]

@@ -26,18 +26,17 @@ References:
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
-from modules.features import TIMESTAMP, USER_ID
+from modules.features import USER_ID
 from modules.metrics.bootstrap import USER_GROUPS, poisson_weights
+from modules.metrics.event_records import RecordCombiner, event_time, user_digest
 from modules.metrics.graded_ranking import ordered_pairs, pairs_within_groups, query_ndcg
 from modules.metrics.model_outputs import (
     LIKE_PROBABILITY,
@@ -49,7 +48,7 @@ from modules.metrics.model_outputs import (
     read_number,
 )
 from modules.metrics.reporting import find_baseline, report_metrics
-from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums, as_bytes, ratios, sum_by_group, user_group
+from modules.metrics.user_sums import USER_SUMS_SUFFIX, UserSums, ratios, sum_by_group, user_group
 from modules.tasks import RANK
 
 RANK_QUALITY_NAMES = ("rank_auc", "rank_user_auc", "rank_ndcg@10")
@@ -149,15 +148,10 @@ class FeedbackPreprocessor(metric_types.Preprocessor):
         feedback = read_features(extracts, self._feedback)
         if is_impression(extracts) or not feedback.size:
             return
-        times = read_features(extracts, TIMESTAMP)
-        if not times.size:
-            raise ValueError(f"feature {TIMESTAMP!r} must hold a time in every example; received none")
-        group = user_group(extracts, USER_ID)
-        digest = hashlib.blake2b(as_bytes(read_features(extracts, USER_ID)[0]), digest_size=8).digest()
         record = self._record
-        record["user"] = int.from_bytes(digest, "little", signed=True)
-        record["group"] = group
-        record["day"] = int(times[0]) // _SECONDS_PER_DAY
+        record["user"] = int.from_bytes(user_digest(extracts), "little", signed=True)
+        record["group"] = user_group(extracts, USER_ID)
+        record["day"] = event_time(extracts) // _SECONDS_PER_DAY
         record["feedback"] = feedback[0]
         record["outputs"] = [
             [read_number(extracts, model, output, optional=model == self._baseline) for output in _OUTPUTS]
@@ -166,8 +160,8 @@ class FeedbackPreprocessor(metric_types.Preprocessor):
         yield record.tobytes()
 
 
-class FeedbackCombiner(beam.CombineFn):
-    """Collects the events of a slice; the metrics are computed when all are there."""
+class FeedbackCombiner(RecordCombiner):
+    """Computes the metrics when all events of a slice are there."""
 
     def __init__(
         self, models: Sequence[str], baseline: str | None, like_threshold: float, with_intervals: bool
@@ -177,22 +171,6 @@ class FeedbackCombiner(beam.CombineFn):
         self._baseline = baseline
         self._like_threshold = like_threshold
         self._with_intervals = with_intervals
-
-    def create_accumulator(self) -> bytearray:
-        """Returns no record."""
-        return bytearray()
-
-    def add_input(self, accumulator: bytearray, element: bytes) -> bytearray:
-        """Adds one record."""
-        accumulator += element
-        return accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[bytearray]) -> bytearray:
-        """Puts the records together."""
-        result = bytearray()
-        for accumulator in accumulators:
-            result += accumulator
-        return result
 
     def extract_output(self, accumulator: bytearray) -> dict[metric_types.MetricKey, Any]:
         """Returns the metrics of every model, their differences to the baseline, and the user sums."""

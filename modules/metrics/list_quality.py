@@ -234,7 +234,8 @@ class ListCombiner(beam.CombineFn):
         users = sorted(accumulator.by_user)
         groups, group_of_user = np.unique([group for group, _ in users], return_inverse=True)
         by_user = np.stack([accumulator.by_user[user] for user in users])
-        weights = poisson_weights(groups)
+        # Without intervals no replicate is computed.
+        weights = poisson_weights(groups)[: None if self._with_intervals else 0]
         values: dict[str, dict[str, _Value]] = {name: {} for name in LIST_METRIC_NAMES}
         for number, model in enumerate(self._models):
             if not accumulator.catalogue_sizes[number]:

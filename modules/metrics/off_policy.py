@@ -170,7 +170,8 @@ class ImpressionReader:
                 return np.full(self.positions, np.nan)
             return _padded(np.asarray(read_output(extracts, model, output), np.float64), self.positions)
 
-        listed = np.array([as_bytes(item_id) for item_id in read_output(extracts, model, TOP_K_ITEM_IDS)], object)
+        item_ids = read_output(extracts, model, TOP_K_ITEM_IDS)[: self.positions]
+        listed = np.array([as_bytes(item_id) for item_id in item_ids], object)
         logged = float(numbers(LOGGED_REWARD_ESTIMATE)[0])
         return PolicyList(listed, numbers(EXAMINATION), numbers(TOP_K_REWARD_ESTIMATES), logged)
 

@@ -24,22 +24,21 @@ References:
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 from numpy.typing import NDArray
 from tensorflow_model_analysis.metrics import metric_types
 from tensorflow_model_analysis.proto import config_pb2
 
-from modules.features import TIMESTAMP, USER_ID
+from modules.features import USER_ID
 from modules.metrics.bootstrap import poisson_weights
-from modules.metrics.model_outputs import RANK, check_cutoffs, is_impression, metric_key, read_features, read_number
-from modules.metrics.ranking import MEASURES
+from modules.metrics.event_records import RecordCombiner, event_time, user_digest
+from modules.metrics.model_outputs import RANK, check_cutoffs, is_impression, metric_key, read_number
+from modules.metrics.ranking import MEASURES, ranking_gains
 from modules.metrics.reporting import find_baseline, report_metrics
-from modules.metrics.user_sums import as_bytes, ratios, sum_by_group, user_group
+from modules.metrics.user_sums import ratios, sum_by_group, user_group
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -112,20 +111,16 @@ class QueryPreprocessor(metric_types.Preprocessor):
         ranks = [read_number(extracts, model, RANK) for model in self._models]
         if all(np.isnan(ranks)):
             return
-        times = read_features(extracts, TIMESTAMP)
-        if not times.size:
-            raise ValueError(f"feature {TIMESTAMP!r} must hold a time in every example; received none")
         record = self._record
+        record["user"] = int.from_bytes(user_digest(extracts), "little", signed=True)
         record["group"] = user_group(extracts, USER_ID)
-        digest = hashlib.blake2b(as_bytes(read_features(extracts, USER_ID)[0]), digest_size=8).digest()
-        record["user"] = int.from_bytes(digest, "little", signed=True)
-        record["time"] = int(times[0])
+        record["time"] = event_time(extracts)
         record["ranks"] = ranks
         yield record.tobytes()
 
 
-class QueryCombiner(beam.CombineFn):
-    """Collects the events of a slice; the metrics are computed when all are there."""
+class QueryCombiner(RecordCombiner):
+    """Computes the metrics when all events of a slice are there."""
 
     def __init__(
         self, models: Sequence[str], baseline: str | None, cutoffs: Sequence[int], with_intervals: bool
@@ -135,22 +130,6 @@ class QueryCombiner(beam.CombineFn):
         self._baseline = baseline
         self._cutoffs = np.asarray(cutoffs, np.float64)
         self._with_intervals = with_intervals
-
-    def create_accumulator(self) -> bytearray:
-        """Returns no record."""
-        return bytearray()
-
-    def add_input(self, accumulator: bytearray, element: bytes) -> bytearray:
-        """Adds one record."""
-        accumulator += element
-        return accumulator
-
-    def merge_accumulators(self, accumulators: Iterable[bytearray]) -> bytearray:
-        """Puts the records together."""
-        result = bytearray()
-        for accumulator in accumulators:
-            result += accumulator
-        return result
 
     def extract_output(self, accumulator: bytearray) -> dict[metric_types.MetricKey, Any]:
         """Returns the metrics of every model and their differences to the baseline."""
@@ -192,9 +171,7 @@ class QueryCombiner(beam.CombineFn):
             user * (instants.max() + 1) + instants, return_index=True, return_inverse=True
         )
         precision = average_precision(query, ranks, self._cutoffs)
-        hits = (ranks[:, np.newaxis] <= self._cutoffs).astype(np.float64)
-        discounts = (np.ones(len(ranks)), np.log2(1.0 + ranks), ranks)
-        gains = np.concatenate([hits / discount[:, np.newaxis] for discount in discounts], axis=1)
+        gains = ranking_gains(ranks, self._cutoffs)
         events = np.bincount(user)[:, np.newaxis]
         queries = np.bincount(user[first_of_query])[:, np.newaxis]
         per_user = np.concatenate(

@@ -58,18 +58,19 @@ def ranking_metric_names(top_k: Sequence[int], task: str = NEXT_TITLE) -> tuple[
     return tuple(f"{metric_prefix(task)}{measure}@{k}" for measure in MEASURES for k in check_cutoffs(top_k))
 
 
-def ranking_gains(rank: float, cutoffs: np.ndarray) -> np.ndarray:
-    """Returns what one example adds to each metric.
+def ranking_gains(ranks: np.ndarray, cutoffs: np.ndarray) -> np.ndarray:
+    """Returns what examples add to each metric.
 
     Args:
-      rank: rank of the true item, at least 1, possibly a fraction or infinite.
+      ranks: ranks of their true items, at least 1, possibly fractions or infinite: float64 `[...]`.
       cutoffs: float64 `[C]`.
 
     Returns:
-      float64 `[3 * C]`: recall, NDCG and MRR at each cut-off.
+      float64 `[..., 3 * C]`: recall, NDCG and MRR at each cut-off.
     """
-    hits = (rank <= cutoffs).astype(np.float64)
-    return np.concatenate([hits, hits / np.log2(1.0 + rank), hits / rank])
+    ranks = np.asarray(ranks, np.float64)[..., np.newaxis]
+    hits = (ranks <= cutoffs).astype(np.float64)
+    return np.concatenate([hits, hits / np.log2(1.0 + ranks), hits / ranks], axis=-1)
 
 
 class RankingMetrics(metric_types.Metric):
@@ -163,7 +164,7 @@ class RankingPreprocessor(metric_types.Preprocessor):
                     f"received {rank}"
                 )
             if rank >= 1:
-                part[0], part[1:] = 1.0, ranking_gains(rank, self._cutoffs)
+                part[0], part[1:] = 1.0, ranking_gains(np.float64(rank), self._cutoffs)
         yield (user_group(extracts, self._group_by) if self._group_by else 0), row.reshape(-1)
 
 

@@ -65,7 +65,12 @@ class UserSums:
 
 
 def user_group(extracts: dict[str, Any], feature: str) -> int:
-    """Returns the group of an example's user, from 0 to `USER_GROUPS` - 1.
+    """Returns the group of an example's user, from 0 to `USER_GROUPS` - 1; see `read_user` for the arguments."""
+    return zlib.crc32(read_user(extracts, feature)) % USER_GROUPS
+
+
+def read_user(extracts: dict[str, Any], feature: str) -> bytes:
+    """Returns the id of an example's user.
 
     Args:
       extracts: TFMA's extracts of the example.
@@ -80,7 +85,7 @@ def user_group(extracts: dict[str, Any], feature: str) -> int:
             f"feature {feature!r} must hold one value in every example, to group them for confidence intervals; "
             f"received {values.tolist()}, features {sorted(extracts['features'])}"
         )
-    return zlib.crc32(as_bytes(values[0])) % USER_GROUPS
+    return as_bytes(values[0])
 
 
 def as_bytes(value: object) -> bytes:

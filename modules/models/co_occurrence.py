@@ -20,9 +20,7 @@ def target_matrix(blocks: Iterable[InteractionLog], vocabulary_size: int) -> np.
     """
     targets = np.zeros((vocabulary_size, vocabulary_size), np.float32)
     for block in blocks:
-        known = block.of_known_items(vocabulary_size)
-        users = np.unique(known.user_keys, return_inverse=True)[1]
-        items, columns = np.unique(known.item_ids, return_inverse=True)
+        known, users, items, columns = _places(block, vocabulary_size)
         weights = np.zeros((users.max(initial=-1) + 1, len(items)), np.float32)
         np.maximum.at(weights, (users, columns), np.float32(1.0) if known.weights is None else known.weights)
         targets[np.ix_(items, items)] += (weights > 0).astype(np.float32).T @ weights
@@ -44,10 +42,16 @@ def gram_matrix(blocks: Iterable[InteractionLog], vocabulary_size: int) -> np.nd
     """
     gram = np.zeros((vocabulary_size, vocabulary_size), np.float32)
     for block in blocks:
-        known = block.of_known_items(vocabulary_size)
-        users = np.unique(known.user_keys, return_inverse=True)[1]
-        items, columns = np.unique(known.item_ids, return_inverse=True)
+        _, users, items, columns = _places(block, vocabulary_size)
         rows = np.zeros((users.max(initial=-1) + 1, len(items)), np.float32)
         rows[users, columns] = 1.0
         gram[np.ix_(items, items)] += rows.T @ rows
     return gram
+
+
+def _places(block: InteractionLog, vocabulary_size: int) -> tuple[InteractionLog, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the interactions with known titles, the row of each, the titles that occur, and the column of each."""
+    known = block.of_known_items(vocabulary_size)
+    users = np.unique(known.user_keys, return_inverse=True)[1]
+    items, columns = np.unique(known.item_ids, return_inverse=True)
+    return known, users, items, columns
