@@ -5,19 +5,17 @@ The baseline is the candidate itself, so the comparison asks as much of the mode
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.config import PipelineConfig, load_config
-from pipeline.training_benchmark import find_artifact
+from pipeline.benchmark_process import find_artifact, run_as_process
+from pipeline.config import PipelineConfig
 
 ROUNDS = 3
 
@@ -119,20 +117,16 @@ def print_evaluation(benchmark: EvaluationBenchmark, console: Console) -> None:
     )
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Measures on the artifacts of a workspace, in a process of its own, and writes the figures as JSON."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("config", help="the configuration, as for `marquee run`")
-    parser.add_argument("output", type=Path, help="JSON file to write")
-    parser.add_argument("overrides", nargs="*", help="assignments, as for `marquee run --set`")
-    chosen = parser.parse_args(arguments)
-    config = load_config(chosen.config, chosen.overrides)
-    benchmark = measure_evaluation(
-        config,
-        find_artifact(config, "RecommenderTrainer/model"),
-        find_artifact(config, "InteractionExampleGen/examples"),
+    run_as_process(
+        main.__doc__,
+        lambda config: measure_evaluation(
+            config,
+            find_artifact(config, "RecommenderTrainer/model"),
+            find_artifact(config, "InteractionExampleGen/examples"),
+        ).to_json(),
     )
-    chosen.output.write_text(benchmark.to_json(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from modules.artifact_files import TRAINING_REPORT, VERDICT_FILE
 from pipeline.gate_line import GateLine
 from pipeline.metadata import open_metadata
 from pipeline.search_results import is_tuner
+from pipeline.verdict import Estimate, read_verdict
 
 FAILURE_PROPERTY = "failure"
 LOCK_FILE = ".lock"
@@ -265,37 +266,29 @@ def _read_outputs(artifacts: list[metadata_store_pb2.Artifact]) -> dict[str, Any
 
 
 def _read_verdict(uri: str) -> dict[str, Any]:
-    verdict = _read_json(uri, VERDICT_FILE)
-    slices = verdict.get("slices", {})
+    verdict = read_verdict(Path(uri) / VERDICT_FILE)
 
-    def collect(read: Callable[[dict[str, float | None]], Any]) -> dict[str, dict[str, Any]]:
-        found = {
-            slice_name: {name: read(metric) for name, metric in metrics.items()}
-            for slice_name, metrics in slices.items()
-        }
+    def collect(read: Callable[[Estimate], Any]) -> dict[str, dict[str, Any]]:
+        """Leaves out what is not there, or undefined."""
         return {
-            slice_name: {name: value for name, value in values.items() if value is not None}
-            for slice_name, values in found.items()
+            name: {metric: value for metric, one in estimates.items() if (value := read(one)) is not None}
+            for name, estimates in verdict.slices.items()
         }
 
-    def interval(metric: dict[str, float | None], prefix: str = "") -> tuple[float, float] | None:
-        lower, upper = metric[f"{prefix}lower"], metric[f"{prefix}upper"]
-        return None if lower is None or upper is None else (lower, upper)
+    def change(estimate: Estimate) -> ChangeReport | None:
+        value = estimate.change
+        return None if value is None else ChangeReport(value=value, interval=estimate.change_interval)
 
-    def change(metric: dict[str, float | None]) -> ChangeReport | None:
-        value = metric["change"]
-        return None if value is None else ChangeReport(value=value, interval=interval(metric, "change_"))
-
-    baseline, changes = collect(lambda metric: metric["baseline"]), collect(change)
+    baseline, changes = collect(lambda estimate: estimate.baseline), collect(change)
     return {
-        "metrics": collect(lambda metric: metric["value"]),
-        "intervals": collect(interval),
+        "metrics": collect(lambda estimate: estimate.value),
+        "intervals": collect(lambda estimate: estimate.interval),
         "baseline_metrics": baseline if any(baseline.values()) else {},
         "changes": changes if any(changes.values()) else {},
-        "example_counts": verdict.get("example_counts", {}),
-        "user_counts": verdict.get("user_counts", {}),
-        "gate": [GateLine.model_validate(line) for line in verdict.get("gate", [])],
-        "blessing_failures": verdict.get("failures", []),
+        "example_counts": verdict.example_counts,
+        "user_counts": verdict.user_counts,
+        "gate": verdict.gate,
+        "blessing_failures": verdict.failures,
     }
 
 

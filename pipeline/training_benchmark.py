@@ -6,21 +6,20 @@ over the data the plain loop makes one of its own, so that whatever else the mac
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import json
 import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.config import PipelineConfig, load_config
+from pipeline.benchmark_process import find_artifact, run_as_process
+from pipeline.config import PipelineConfig
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -204,32 +203,16 @@ def read_inputs(config: PipelineConfig) -> TrainingInputs:
     )
 
 
-def find_artifact(config: PipelineConfig, channel: str) -> Path:
-    """Returns the folder of the one artifact of a channel, e.g. `Transform/transform_graph`.
-
-    Raises:
-      FileNotFoundError: if there is none, or more than one.
-    """
-    found = list((Path(config.artifact_root) / channel).glob("*"))
-    if len(found) != 1:
-        raise FileNotFoundError(f"expected one artifact below {config.artifact_root}/{channel}; received {found}")
-    return found[0]
-
-
 def _parameters(variables: Iterable[tf.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def main() -> None:
     """Measures on the artifacts of a workspace, in a process of its own, and writes the figures as JSON."""
-    parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("config", help="the configuration, as for `marquee run`")
-    parser.add_argument("output", type=Path, help="JSON file to write")
-    parser.add_argument("overrides", nargs="*", help="assignments, as for `marquee run --set`")
-    chosen = parser.parse_args(arguments)
-    config = load_config(chosen.config, chosen.overrides)
-    benchmark = measure_training(read_inputs(config), config.settings_of(FAMILY), config.model.seed)
-    chosen.output.write_text(benchmark.to_json(), encoding="utf-8")
+    run_as_process(
+        main.__doc__,
+        lambda config: measure_training(read_inputs(config), config.settings_of(FAMILY), config.model.seed).to_json(),
+    )
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ class RankingPreprocessor(metric_types.Preprocessor):
                     f"received {rank}"
                 )
             if rank >= 1:
-                part[0], part[1:] = 1.0, ranking_gains(np.float64(rank), self._cutoffs)
+                part[0], part[1:] = 1.0, ranking_gains(np.array(rank), self._cutoffs)
         yield (user_group(extracts, self._group_by) if self._group_by else 0), row.reshape(-1)
 
 

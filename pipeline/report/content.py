@@ -13,8 +13,8 @@ from pipeline.report import run_artifacts
 from pipeline.report.drift import Drift, measure_drift
 from pipeline.report.feature_statistics import SplitSummary, read_statistics, summarise_split
 from pipeline.report.run_artifacts import RunArtifacts
-from pipeline.report.verdict import Verdict
 from pipeline.runs import RunReport
+from pipeline.verdict import Verdict
 
 _DRIFT_SPLITS = {"train": "interactions, train", "catalogue": "catalogue"}
 _STATISTICS = {

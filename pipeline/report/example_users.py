@@ -187,7 +187,7 @@ def _recommend(model: Path, records: Sequence[bytes]) -> list[list[tuple[str, fl
         return []
     request = predict_pb2.PredictRequest()
     write_tensor(string_array(list(records)), request.inputs["examples"])
-    servable = Servable(str(model))
+    servable = Servable(str(model), warm_up=False)
     try:
         response = servable.predict(request)
     finally:

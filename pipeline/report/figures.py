@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pipeline.pages.charts import Figure, dots, horizontal, mark, whiskers
 from pipeline.report.metric_table import first_week
-from pipeline.report.verdict import Estimate
+from pipeline.verdict import Estimate
 
 _CANDIDATE = "this model"
 _BASELINE = "last blessed"

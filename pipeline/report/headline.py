@@ -7,8 +7,8 @@ import dataclasses
 from modules.metrics.directions import lower_is_better
 from modules.tasks import TASKS, main_metric
 from pipeline.pages.rendering import score, signed
-from pipeline.report.verdict import Estimate, Verdict
 from pipeline.runs import PUSHER, RunReport
+from pipeline.verdict import Estimate, Verdict
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,8 +10,8 @@ from modules.derived_names import WEEKS_SINCE_TRAINING
 from modules.metrics.directions import lower_is_better
 from modules.metrics.off_policy_refusal import explain_refusal
 from modules.tasks import NEXT_TITLE, TASKS, metric_prefix
-from pipeline.report.verdict import Estimate, Verdict
 from pipeline.slice_names import split_slice
+from pipeline.verdict import Estimate, Verdict
 
 _POLICY_PREFIX = "policy_"
 _POLICY_VALUE_PREFIX = "policy_value_"

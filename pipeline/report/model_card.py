@@ -14,8 +14,8 @@ from typing import Any
 from modules.derived_names import TITLE_POPULARITY, USER_ACTIVITY, band_name
 from modules.features import ColumnTable, Role
 from pipeline.report.feature_statistics import SplitSummary, describe_share
-from pipeline.report.verdict import Estimate, Verdict
 from pipeline.slice_names import OVERALL, split_slice
+from pipeline.verdict import Estimate, Verdict
 
 _NEW = "new"
 _LEAST_USERS = 20

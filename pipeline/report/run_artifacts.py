@@ -12,7 +12,7 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 
 from modules.artifact_files import VERDICT_FILE
-from pipeline.report.verdict import Verdict, read_verdict
+from pipeline.verdict import Verdict, read_verdict
 
 INTERACTIONS = "InteractionExampleGen"
 CATALOGUE = "CatalogueExampleGen"

@@ -47,11 +47,12 @@ class _Runner:
 class Servable:
     """One version of a model, in memory. Thread-safe."""
 
-    def __init__(self, path: str):
+    def __init__(self, path: str, warm_up: bool = True):
         """Loads the model and runs its warm-up requests.
 
         Args:
           path: folder of a SavedModel.
+          warm_up: whether to run them; who asks but once need not.
 
         Raises:
           StatusError: if the model cannot be loaded, or fails one of its own warm-up requests.
@@ -62,7 +63,8 @@ class Servable:
         try:
             meta_graph = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], path)
             self._signatures = dict(meta_graph.signature_def)
-            self._warm_up(path)
+            if warm_up:
+                self._warm_up(path)
         except Exception as error:
             self.close()
             raise _load_error(error) from error

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from modules.metrics.directions import lower_is_better
+from pipeline.experiment_results import Estimate
 from pipeline.simulation.config import SimulationConfig
 from pipeline.simulation.findings import describe_findings
 from pipeline.simulation.grounding import Grounding
 from pipeline.simulation.observations import OFF_POLICY_PREFIX, WorldObservation
 from pipeline.simulation.rank_correlation import Correlation, Floats, Resamples, by_world, kendall, spearman
 from pipeline.simulation.results import (
-    Estimate,
     MetricResult,
     ModelResult,
     Pick,

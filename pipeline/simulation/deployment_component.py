@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import tensorflow as tf
 from tfx import types
 from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import path_utils
 
 from modules.features import parse_schema
-from modules.models.export import EXAMPLES, ITEM_IDS
+from pipeline.components.exported_model import load_recommend
 from pipeline.serving.requests import RequestFormat
 from pipeline.simulation.deployment import EARNINGS_FILE, ask, build_requests, draw_visits, earn
 from pipeline.simulation.log import simulate_log
@@ -63,14 +59,7 @@ class OnlineDeploymentExecutor(base_executor.BaseExecutor):
         scenario = Scenario.from_json(exec_properties[SCENARIO_KEY])
         world, log = scenario.world, simulate_log(scenario.world, scenario.logging)
         request_format = RequestFormat.from_schema(parse_schema(exec_properties[SCHEMA_TEXT_KEY], SCHEMA_TEXT_KEY))
-        model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
-        # The loaded object must outlive its signature.
-        loaded = tf.saved_model.load(path_utils.serving_model_path(model.uri))
-        signature = loaded.signatures["serving_default"]
-
-        def recommend(serialized: Sequence[bytes]) -> np.ndarray:
-            return signature(**{EXAMPLES: tf.constant(serialized)})[ITEM_IDS].numpy()
-
+        recommend = load_recommend(artifact_utils.get_single_instance(input_dict[MODEL_KEY]))
         visits = draw_visits(world, scenario.deployment)
         earnings = earn(world, visits, ask(recommend, build_requests(world, log, visits, request_format), world))
         document = {

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from pipeline.experiment_results import Estimate
 from pipeline.pages.rendering import MINUS
-from pipeline.simulation.results import Estimate, Finding, MetricResult, SimulationResults
+from pipeline.simulation.results import Finding, MetricResult, SimulationResults
 
 
 def describe_findings(results: SimulationResults) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ from pipeline.simulation.rank_correlation import spearman
 from pipeline.simulation.results import TitleResult
 from pipeline.simulation.scenario import Scenario
 from pipeline.simulation.world import Floats, Ints
-from pipeline.slice_names import OVERALL
+from pipeline.verdict import read_verdict
 
 _LAST_SHARE = 0.1
 _DIAGNOSTIC_PREFIXES = ("policy_", "off_policy_")
@@ -116,8 +116,8 @@ def describe_log(scenario: Scenario) -> dict[str, Any]:
 def _observe_model(fit: Fit, outputs: Mapping[str, Artifacts]) -> ModelObservation:
     earnings = _read(uri_of(outputs[fit.deployment_id], "OnlineEarnings"), EARNINGS_FILE)
     report = _read(uri_of(outputs[fit.trainer_id], "ModelRun"), TRAINING_REPORT)
-    verdict = _read(uri_of(outputs[fit.evaluator_id], "ModelEvaluation"), VERDICT_FILE)
-    figures = {name: _number(metric["value"]) for name, metric in verdict["slices"][OVERALL].items()}
+    verdict = read_verdict(Path(uri_of(outputs[fit.evaluator_id], "ModelEvaluation")) / VERDICT_FILE)
+    figures = {name: _number(estimate.value) for name, estimate in verdict.overall.items()}
     return ModelObservation(
         users=np.array(earnings["users"]),
         expected=np.array(earnings["expected"]),

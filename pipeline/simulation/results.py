@@ -4,27 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pipeline.experiment_results import Estimate, Result
 
 MetricKind = Literal["logged", "off_policy"]
 
 
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Estimate(_Result):
-    """A figure with its interval."""
-
-    value: float
-    """The estimate."""
-    lower: float
-    """Lower end of the interval."""
-    upper: float
-    """Upper end of the interval."""
-
-
-class ModelResult(_Result):
+class ModelResult(Result):
     """One model."""
 
     name: str
@@ -41,7 +26,7 @@ class ModelResult(_Result):
     """Expected clicks per list online, mean over the worlds; the interval is of users and visits."""
 
 
-class TitleResult(_Result):
+class TitleResult(Result):
     """One title of one world."""
 
     relevance: float
@@ -50,7 +35,7 @@ class TitleResult(_Result):
     """Times that it was shown."""
 
 
-class WorldModelResult(_Result):
+class WorldModelResult(Result):
     """One model in one world."""
 
     online: Estimate
@@ -65,7 +50,7 @@ class WorldModelResult(_Result):
     """Why off-policy estimates are refused, by metric."""
 
 
-class WorldResult(_Result):
+class WorldResult(Result):
     """One world, its log and what came after."""
 
     seed: int
@@ -94,7 +79,7 @@ class WorldResult(_Result):
     """The models by name."""
 
 
-class Pick(_Result):
+class Pick(Result):
     """The model that a figure picks in one world."""
 
     seed: int
@@ -105,7 +90,7 @@ class Pick(_Result):
     """Online value lost by that pick, against the best of the models."""
 
 
-class MetricResult(_Result):
+class MetricResult(Result):
     """How well one figure of the evaluation on the log foretells online value."""
 
     name: str
@@ -130,7 +115,7 @@ class MetricResult(_Result):
     """Online value lost by its picks, mean over worlds."""
 
 
-class WeightingResult(_Result):
+class WeightingResult(Result):
     """What training by inverse propensities changes for one model."""
 
     model: str
@@ -145,7 +130,7 @@ class WeightingResult(_Result):
     """What the naive metric makes of it, mean over worlds."""
 
 
-class Finding(_Result):
+class Finding(Result):
     """One sentence that follows from the figures."""
 
     key: str
@@ -156,7 +141,7 @@ class Finding(_Result):
     """The figures behind it."""
 
 
-class SimulationResults(_Result):
+class SimulationResults(Result):
     """The document."""
 
     simulation: str

@@ -7,25 +7,22 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from pipeline import local
+from pipeline import experiment_results, local
 from pipeline.atomic_files import write_text_atomically
 from pipeline.config import PipelineConfig, load_config
 from pipeline.datasets.folder import damage, write_tables
+from pipeline.fit_progress import FitProgress
 from pipeline.simulation.config import SimulationConfig, world_config
 from pipeline.simulation.fits import plan_fits
 from pipeline.simulation.grounding import Grounding, ground_in
 from pipeline.simulation.log import simulate_log, tables
 from pipeline.simulation.results import SimulationResults
 from pipeline.simulation.scenario import Scenario
-from pipeline.study.progress import StudyProgress
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
 
     from pipeline.simulation.observations import WorldObservation
-
-RESULTS_FILE = "simulation.json"
-PAGE_FILE = "simulation.html"
 
 
 def run_simulation(simulation: SimulationConfig, config: PipelineConfig, console: Console) -> SimulationResults:
@@ -74,10 +71,7 @@ def write_results(results: SimulationResults, directory: Path) -> tuple[Path, Pa
     """
     from pipeline.simulation.page import render_page
 
-    files = directory / RESULTS_FILE, directory / PAGE_FILE
-    for path, text in zip(files, (results.model_dump_json(indent=2) + "\n", render_page(results)), strict=True):
-        write_text_atomically(path, text)
-    return files
+    return experiment_results.write_results(results, render_page(results), directory, "simulation")
 
 
 def _run_world(
@@ -91,7 +85,7 @@ def _run_world(
 
         return create_simulation_pipeline(prepared, simulation, scenario)
 
-    local.run_pipeline(config, console, build, [StudyProgress(fits, console)])
+    local.run_pipeline(config, console, build, [FitProgress(fits, console)])
     from pipeline.simulation.observations import observe
 
     return observe(scenario, config, fits)

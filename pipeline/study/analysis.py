@@ -10,8 +10,9 @@ import numpy as np
 
 from modules.metrics.user_sums import UserSums
 from modules.tasks import main_metric
+from pipeline.experiment_results import Estimate
 from pipeline.study.config import StudyConfig
-from pipeline.study.results import Agreement, Difference, Estimate, Rung, TaskResult
+from pipeline.study.results import Agreement, Difference, Rung, TaskResult
 from pipeline.study.statistics import (
     Floats,
     Scores,

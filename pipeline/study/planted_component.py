@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,10 +13,9 @@ from tfx.dsl.components.base import base_component, base_executor, executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts
 from tfx.types.component_spec import ChannelParameter, ComponentSpec, ExecutionParameter
-from tfx.utils import path_utils
 
 from modules.artifact_files import PLANTED_RESPONSES
-from modules.models.export import EXAMPLES, ITEM_IDS
+from pipeline.components.exported_model import load_recommend
 from pipeline.datasets.synthetic import SyntheticWorld
 from pipeline.study.planted import measure_responses
 
@@ -57,14 +55,7 @@ class PlantedEffectsExecutor(base_executor.BaseExecutor):
         """Writes `users` and the responses by effect, null where a user's request cannot show it, as JSON."""
         world = SyntheticWorld(**json.loads(exec_properties[WORLD_KEY]))
         (examples,) = input_dict[EXAMPLES_KEY]
-        model = artifact_utils.get_single_instance(input_dict[MODEL_KEY])
-        # The loaded object must outlive its signature.
-        loaded = tf.saved_model.load(path_utils.serving_model_path(model.uri))
-        signature = loaded.signatures["serving_default"]
-
-        def recommend(serialized: Sequence[bytes]) -> np.ndarray:
-            return signature(**{EXAMPLES: tf.constant(serialized)})[ITEM_IDS].numpy()
-
+        recommend = load_recommend(artifact_utils.get_single_instance(input_dict[MODEL_KEY]))
         files = sorted(tf.io.gfile.glob(os.path.join(artifact_utils.get_split_uri([examples], _SPLIT), "*")))
         records = tf.data.TFRecordDataset(files, compression_type="GZIP").as_numpy_iterator()
         responses = measure_responses(world, records, recommend)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from pipeline.experiment_results import Estimate
 from pipeline.study.config import StudyConfig
-from pipeline.study.results import Estimate, PlantedEffect
+from pipeline.study.results import PlantedEffect
 from pipeline.study.statistics import Scores, bootstrap_means, percentile_interval
 from pipeline.study.variants import Plan
 

@@ -4,26 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from pipeline.experiment_results import Estimate, Result
 from pipeline.study.config import Kind
 
 Verdict = Literal["supported", "not supported", "undecided here"]
-
-
-class _Result(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-
-
-class Estimate(_Result):
-    """A figure with its interval."""
-
-    value: float
-    """The estimate."""
-    lower: float
-    """Lower end of the interval."""
-    upper: float
-    """Upper end of the interval."""
 
 
 class Difference(Estimate):
@@ -50,7 +34,7 @@ class Rung(Difference):
     """The step that it is compared with."""
 
 
-class VariantResult(_Result):
+class VariantResult(Result):
     """One fit."""
 
     id: str
@@ -71,7 +55,7 @@ class VariantResult(_Result):
     """Test metrics by task and name."""
 
 
-class ModelResult(_Result):
+class ModelResult(Result):
     """A family at a step of the ladder."""
 
     name: str
@@ -100,7 +84,7 @@ class ModelResult(_Result):
     """Largest over the seeds."""
 
 
-class TaskResult(_Result):
+class TaskResult(Result):
     """All models on one task."""
 
     name: str
@@ -119,7 +103,7 @@ class TaskResult(_Result):
     """What each step of the ladder changes, by family."""
 
 
-class Agreement(_Result):
+class Agreement(Result):
     """Whether two tasks put the models in the same order."""
 
     first: str
@@ -130,7 +114,7 @@ class Agreement(_Result):
     """Kendall's rank correlation of the families at their richest step."""
 
 
-class Figure(_Result):
+class Figure(Result):
     """A number that a verdict rests on."""
 
     label: str
@@ -145,7 +129,7 @@ class Figure(_Result):
     """Corrected probability of so large a difference, were there none."""
 
 
-class Claim(_Result):
+class Claim(Result):
     """One claim and what this study says to it."""
 
     key: str
@@ -160,7 +144,7 @@ class Claim(_Result):
     """The numbers behind the verdict."""
 
 
-class PlantedEffect(_Result):
+class PlantedEffect(Result):
     """How one model answers to an effect planted in the synthetic world that it learned from."""
 
     effect: Literal["sequence", "hour"]
@@ -177,7 +161,7 @@ class PlantedEffect(_Result):
     """Whether the whole interval lies above 0."""
 
 
-class StepResult(_Result):
+class StepResult(Result):
     """One step of the ladder."""
 
     name: str
@@ -192,7 +176,7 @@ class StepResult(_Result):
     """The step that it is an alternative to, if it is no rung of the ladder."""
 
 
-class StudyResults(_Result):
+class StudyResults(Result):
     """Everything a study found out."""
 
     study: str

@@ -8,22 +8,18 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from modules.features import ColumnTable
-from pipeline import local
-from pipeline.atomic_files import write_text_atomically
+from pipeline import experiment_results, local
 from pipeline.config import PipelineConfig
 from pipeline.config_checks import read_schema
 from pipeline.datasets.folder import write_tables
 from pipeline.datasets.synthetic import SyntheticWorld
+from pipeline.fit_progress import FitProgress, describe_duration
 from pipeline.study.config import StudyConfig, data_directory
-from pipeline.study.progress import StudyProgress, describe_duration
 from pipeline.study.results import StudyResults
 from pipeline.study.variants import Plan, plan_study
 
 if TYPE_CHECKING:
     from tfx.orchestration.pipeline import Pipeline
-
-RESULTS_FILE = "study.json"
-PAGE_FILE = "study.html"
 
 
 def run_study(study: StudyConfig, config: PipelineConfig, console: Console) -> StudyResults:
@@ -76,10 +72,7 @@ def write_results(results: StudyResults, directory: Path) -> tuple[Path, Path]:
     """
     from pipeline.study.page import render_page
 
-    files = directory / RESULTS_FILE, directory / PAGE_FILE
-    for path, text in zip(files, (results.model_dump_json(indent=2) + "\n", render_page(results)), strict=True):
-        write_text_atomically(path, text)
-    return files
+    return experiment_results.write_results(results, render_page(results), directory, "study")
 
 
 def _run_pipeline(study: StudyConfig, config: PipelineConfig, plan: Plan, console: Console) -> None:
@@ -89,7 +82,7 @@ def _run_pipeline(study: StudyConfig, config: PipelineConfig, plan: Plan, consol
         world = _world(study, config)
         return create_study_pipeline(prepared, plan.variants, study.slices, prepared.metadata_path, world)
 
-    local.run_pipeline(config, console, build, [StudyProgress(plan.variants, console)])
+    local.run_pipeline(config, console, build, [FitProgress(plan.variants, console)])
 
 
 def _world(study: StudyConfig, config: PipelineConfig) -> dict[str, int] | None:

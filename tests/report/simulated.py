@@ -13,8 +13,8 @@ from pipeline.report.content import DriftReport, ReportContent
 from pipeline.report.drift import measure_drift
 from pipeline.report.example_users import ExampleUser, Recommendation, Title
 from pipeline.report.feature_statistics import summarise_split
-from pipeline.report.verdict import Verdict
 from pipeline.runs import ComponentReport, PushReport, RunReport
+from pipeline.verdict import Verdict
 
 HOSTILE = "</script><script>alert(1)</script>"
 RUN_ID = "2026-11-24T12:00:00.000001"

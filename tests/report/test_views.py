@@ -12,8 +12,8 @@ from pipeline.report.headline import headline
 from pipeline.report.learning import describe_settings, learning_figures
 from pipeline.report.metric_table import by_week, metric_group, metric_rows, slices_of
 from pipeline.report.model_card import SplitFacts, fairness_gaps, features_used, limits, split_facts
-from pipeline.report.verdict import Estimate, Verdict, read_verdict
 from pipeline.slice_names import split_slice
+from pipeline.verdict import Estimate, Verdict, read_verdict
 from tests.report.simulated import COLUMNS, HOSTILE, estimate, report, statistics, verdict
 
 

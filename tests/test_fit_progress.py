@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from pipeline.study.progress import StudyProgress, describe_duration
+from pipeline.fit_progress import FitProgress, describe_duration
 from pipeline.study.variants import Variant
 
 VARIANTS = [Variant(family, "ids", ("ids",), seed, {}) for seed in (1, 2) for family in ("popularity", "transformer")]
@@ -19,7 +19,7 @@ class Study:
 
     def __init__(self, variants: Sequence[Variant] = VARIANTS) -> None:
         self.now, self.output = 0.0, io.StringIO()
-        self.progress = StudyProgress(variants, Console(file=self.output, width=100), clock=lambda: self.now)
+        self.progress = FitProgress(variants, Console(file=self.output, width=100), clock=lambda: self.now)
 
     def fit(self, variant: Variant, seconds: float) -> str:
         before = self.output.getvalue()

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, field_validator
 
+from pipeline.gate_line import GateLine
 from pipeline.slice_names import OVERALL
 
 
@@ -36,15 +37,27 @@ class Estimate(BaseModel):
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval, if there is one."""
+        return None if self.lower is None or self.upper is None else (self.lower, self.upper)
+
+    @property
+    def change_interval(self) -> tuple[float, float] | None:
+        """The paired 95 % interval of the change, if there is one."""
+        lower, upper = self.change_lower, self.change_upper
+        return None if lower is None or upper is None else (lower, upper)
+
+    @property
     def certain_change(self) -> int:
         """The sign of the change if its interval leaves zero out; otherwise 0."""
-        if self.change_lower is None or self.change_upper is None:
+        if self.change_interval is None:
             return 0
-        return (self.change_lower > 0) - (self.change_upper < 0)
+        lower, upper = self.change_interval
+        return (lower > 0) - (upper < 0)
 
 
 class Verdict(BaseModel):
-    """All estimates, those that are undefined included."""
+    """All estimates, those that are undefined included, and what the gate makes of them."""
 
     slices: dict[str, dict[str, Estimate]] = {}
     """Estimates by slice and metric; overall comes first."""
@@ -52,6 +65,10 @@ class Verdict(BaseModel):
     """Events by slice."""
     user_counts: dict[str, int] = {}
     """Users by slice."""
+    gate: list[GateLine] = []
+    """The gate's table."""
+    failures: list[str] = []
+    """Why the model is not blessed, in sentences."""
 
     @property
     def overall(self) -> dict[str, Estimate]:

@@ -1,4 +1,4 @@
-"""How far a study has come, and about how long the rest will take."""
+"""How far a run of many fits has come, and about how long the rest will take."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ class Fit(Protocol):
         """Node that it ends with."""
 
 
-class StudyProgress(logging.Handler):
-    """Tells of each variant as it ends.
+class FitProgress(logging.Handler):
+    """Tells of each fit as it ends.
 
     Args:
       variants: what is fitted, in order.
