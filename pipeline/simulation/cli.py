@@ -14,7 +14,6 @@ from pipeline.config_files import ConfigError
 from pipeline.experiment_cli import run_experiment
 from pipeline.local_checks import require_local_workspace
 from pipeline.options import fail, load_schema_or_fail
-from pipeline.simulation.config import QUICK_SIMULATION, load_simulation
 
 if TYPE_CHECKING:
     from pipeline.simulation.results import SimulationResults
@@ -46,6 +45,9 @@ def simulate(
 
     What has been fitted before is found in the cache: an interrupted simulation goes on where it was.
     """
+    # Not at the start of every command.
+    from pipeline.simulation.config import QUICK_SIMULATION, load_simulation
+
     try:
         simulation, config = load_simulation(QUICK_SIMULATION if quick else name, overrides, seeds, like)
     except ConfigError as error:

@@ -14,7 +14,6 @@ from pipeline.config_files import ConfigError
 from pipeline.experiment_cli import run_experiment
 from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import fail, load_schema_or_fail
-from pipeline.study.config import QUICK_STUDY, load_study
 
 if TYPE_CHECKING:
     from pipeline.study.results import StudyResults
@@ -45,6 +44,9 @@ def study(
 
     What has been fitted before is found in the cache: an interrupted study goes on where it was.
     """
+    # Not at the start of every command.
+    from pipeline.study.config import QUICK_STUDY, load_study
+
     try:
         settings, config = load_study(QUICK_STUDY if quick else name, overrides)
     except ConfigError as error:
