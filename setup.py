@@ -6,9 +6,12 @@ from setuptools import find_packages, setup
 # constraints/ holds the exact versions of each.
 REQUIREMENTS = [
     "absl-py>=1.4",
+    "aiohttp>=3.9,<4",
     "apache-beam[gcp]>=2.60,<3",
     "dill>=0.3.1",  # tfx-bsl imports it without declaring it
     "grpcio>=1.48,<2",
+    "grpcio-health-checking>=1.48,<2",
+    "httpx>=0.27,<1",
     "jinja2>=3.1,<4",
     "keras-tuner>=1.4,<2",
     "ml-metadata>=1.16,<1.22",
@@ -40,7 +43,9 @@ EXTRAS = {
     "kubeflow": ["kfp>=2.5,<2.17"],
     "dev": [
         "hypothesis>=6.100",
+        "cryptography",  # certificates for the tests of TLS
         "mypy>=1.10",
+        "prometheus-client>=0.20",  # reads what the server writes, in tests
         "pytest>=8",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
