@@ -9,6 +9,7 @@ REQUIREMENTS = [
     "aiohttp>=3.9,<4",
     "apache-beam[gcp]>=2.60,<3",
     "dill>=0.3.1",  # tfx-bsl imports it without declaring it
+    "google-crc32c>=1.5,<2",
     "grpcio>=1.48,<2",
     "grpcio-health-checking>=1.48,<2",
     "httpx>=0.27,<1",
@@ -41,6 +42,8 @@ REQUIREMENTS = [
 
 EXTRAS = {
     "kubeflow": ["kfp>=2.5,<2.17"],
+    # Approximate retrieval. Later wheels were built for other TensorFlow releases than those of the two lines.
+    "scann": ["scann>=1.3.1,<1.3.3; python_version < '3.11'"],
     "dev": [
         "hypothesis>=6.100",
         "cryptography",  # certificates for the tests of TLS

@@ -1,8 +1,12 @@
-"""Full-catalogue ranking in the graph: masks of seen titles and ranks in which ties share their mean."""
+"""Full-catalogue ranking in the graph: masks of seen titles, the best K, and ranks in which ties share their mean."""
 
 from __future__ import annotations
 
 import tensorflow as tf
+
+_GROUP_SIZE = 64
+# Below, reading the scores once more costs more than `top_k` saves.
+_SMALLEST_GROUPED = 16_384
 
 
 def rows_mask(rows: tf.RaggedTensor, num_items: int) -> tf.Tensor:
@@ -20,6 +24,69 @@ def rows_mask(rows: tf.RaggedTensor, num_items: int) -> tf.Tensor:
     indices = tf.stack([tf.boolean_mask(queries, inside), tf.boolean_mask(values, inside)], axis=1)
     shape = tf.stack([rows.nrows(), tf.constant(num_items, tf.int64)])
     return tf.scatter_nd(indices, tf.ones_like(indices[:, 0], tf.int32), shape) > 0
+
+
+def hide_rows(scores: tf.Tensor, rows: tf.RaggedTensor) -> tf.Tensor:
+    """Gives catalogue rows the score minus infinity; unlike a mask, it touches these rows only.
+
+    Args:
+      scores: float32 `[batch, num_items]`.
+      rows: rows per query, int64 `[batch, (any)]`; those outside `[0, num_items)` are ignored.
+    """
+    values, queries = rows.values, rows.value_rowids()
+    inside = (values >= 0) & (values < tf.shape(scores, out_type=tf.int64)[1])
+    indices = tf.stack([tf.boolean_mask(queries, inside), tf.boolean_mask(values, inside)], axis=1)
+    return tf.tensor_scatter_nd_update(scores, indices, tf.fill(tf.shape(indices)[:1], -float("inf")))
+
+
+def top_k(scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns what `tf.math.top_k` does, ties included, without pushing a large catalogue through its heap.
+
+    The k best are all in the k groups with the best maxima, and among equal maxima in the first such groups: at most
+    k - 1 groups hold anything better than the k-th best score, and each of the others chosen holds one that equals it.
+
+    Args:
+      scores: `[batch, num_items]`, without NaN.
+      k: how many; at most `num_items`, which must be known when the graph is made.
+
+    Returns:
+      The k best scores, `[batch, k]`, best first and in the catalogue's order where they are equal, and their rows,
+      int32 `[batch, k]`.
+    """
+    num_items = scores.shape[1]
+    groups = num_items // _GROUP_SIZE
+    if num_items < _SMALLEST_GROUPED or groups < 2 * k:
+        return tf.math.top_k(scores, k)
+    grouped = tf.reshape(scores[:, : groups * _GROUP_SIZE], [-1, groups, _GROUP_SIZE])
+    _, chosen = tf.math.top_k(tf.reduce_max(grouped, axis=2), k, sorted=False)
+    chosen = tf.sort(chosen, axis=1)
+    # What does not fill a group stands behind all groups, as in the catalogue.
+    rest = tf.range(groups * _GROUP_SIZE, num_items)
+    rows = tf.reshape(chosen[:, :, tf.newaxis] * _GROUP_SIZE + tf.range(_GROUP_SIZE), [-1, k * _GROUP_SIZE])
+    rows = tf.concat([rows, tf.repeat(rest[tf.newaxis], tf.shape(scores)[0], axis=0)], axis=1)
+    candidates = tf.concat(
+        [
+            tf.reshape(tf.gather(grouped, chosen, batch_dims=1), [-1, k * _GROUP_SIZE]),
+            scores[:, groups * _GROUP_SIZE :],
+        ],
+        axis=1,
+    )
+    best, positions = tf.math.top_k(candidates, k)
+    return best, tf.gather(rows, positions, batch_dims=1)
+
+
+def contains(rows: tf.RaggedTensor, wanted: tf.Tensor) -> tf.Tensor:
+    """Returns whether each row of `wanted`, int64 `[batch, candidates]`, is among those of its query: bool, alike.
+
+    Args:
+      rows: rows per query, int64 `[batch, (any)]`.
+      wanted: rows to look for, of the same queries.
+    """
+    # Padded by what no row is, so that each query has one more than it needs, and a position to point at.
+    last = tf.int64.max
+    known = tf.concat([tf.sort(rows.to_tensor(last), axis=1), tf.fill([rows.nrows(), 1], last)], axis=1)
+    positions = tf.searchsorted(known, wanted)
+    return tf.equal(tf.gather(known, positions, batch_dims=1), wanted)
 
 
 def row_values(values: tf.Tensor, rows: tf.Tensor, default: bool | float) -> tf.Tensor:

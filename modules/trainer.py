@@ -20,6 +20,7 @@ from modules.artifact_files import TRAINING_REPORT
 from modules.features import ColumnTable, Role
 from modules.hyperparameters import read_settings
 from modules.memory import watch_memory
+from modules.models.approximate_retrieval import ScannRetrieval
 from modules.models.base import FitReport
 from modules.models.export import ServingModule, export_saved_model
 from modules.models.list_statistics import ListStatistics
@@ -42,9 +43,9 @@ def run_fn(fn_args: FnArgs) -> None:
 
     Args:
       fn_args: TFX's arguments. `custom_config` holds what `read_training_inputs` needs, `model` (`family`, `settings`,
-        `seed`, `refit`), `bands`, `top_k` and, if there are any, `genre_feature`: the item column that list statistics
-        are made of, and `tuned`: settings that count where `settings` say nothing. `hyperparameters`, if given, are
-        what a search found; they stand between the two.
+        `seed`, `refit`), `bands`, `top_k` and, if there are any, `retrieval` (`exact`, unless it is `scann`),
+        `genre_feature`: the item column that list statistics are made of, and `tuned`: settings that count where
+        `settings` say nothing. `hyperparameters`, if given, are what a search found; they stand between the two.
     """
     try:
         _fit_and_export(fn_args)
@@ -85,8 +86,9 @@ def _fit_and_export(fn_args: FnArgs) -> None:
     reward_model = read_reward_model(
         data, columns, inputs.features.item_vocabulary_size, config.get("policy_positions", 1)
     )
+    retrieval = ScannRetrieval(scorer, config["top_k"]) if config.get("retrieval") == "scann" else None
     module = ServingModule(
-        scorer, transform, columns, catalogue, slice_keys, list_statistics, config["top_k"], reward_model
+        scorer, transform, columns, catalogue, slice_keys, list_statistics, config["top_k"], reward_model, retrieval
     )
     export_saved_model(module, fn_args.serving_model_dir)
     write_warm_up_requests(fn_args.serving_model_dir, columns, catalogue)

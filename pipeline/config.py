@@ -200,10 +200,19 @@ class ServingConfig(Section):
     """gRPC port of the local server (8500 is TensorFlow Serving's). 0 picks a free one."""
     top_k: int = Field(default=100, ge=1)
     """Recommendations that the exported signatures return."""
+    retrieval: Literal["exact", "scann"] = "exact"
+    """How `serving_default` finds them: by scoring the whole catalogue, or approximately with ScaNN, for very large
+    catalogues, in the families two_tower, gru and transformer. Stock TensorFlow Serving cannot load the latter."""
     validation_requests: int = Field(default=16, ge=1)
     """Examples of the test split that the server validator sends to a candidate."""
     validation_timeout_seconds: float = Field(default=120.0, gt=0)
     """Time a candidate has to load and answer."""
+    largest_batch: int = Field(default=64, ge=1)
+    """Examples in the largest request that clients may send; the server validator sends one."""
+    latency_budget_milliseconds: float = Field(default=250.0, gt=0)
+    """What 95 of 100 single requests to a candidate may take at most, on the machine that validates it."""
+    rest_port: int = Field(default=8501, ge=0, le=65535)
+    """Port of the local server's REST API (8501 is TensorFlow Serving's). 0 picks a free one."""
 
 
 class ModelCardConfig(Section):

@@ -97,6 +97,8 @@ def create_pipeline(
         split="test",
         num_requests=config.serving.validation_requests,
         timeout_seconds=config.serving.validation_timeout_seconds,
+        largest_batch=config.serving.largest_batch,
+        latency_budget_milliseconds=config.serving.latency_budget_milliseconds,
     )
 
     # Hands the model to TensorFlow Serving if, and only if, both blessed it.
@@ -236,6 +238,7 @@ def create_trainer(config: PipelineConfig, data: PreparedData, searched: Resolve
             "tuned": config.tuned.get(config.model.family, {}),
             "bands": {column: list(boundaries) for column, boundaries in config.evaluation.bands.items()},
             "top_k": config.serving.top_k,
+            "retrieval": config.serving.retrieval,
             "genre_feature": config.evaluation.genre_feature,
             **_policy_config(config),
         },

@@ -28,7 +28,13 @@ from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
-from modules.models.item_side import cosines, log_sampling_probability, standardised_log, windowed_counts
+from modules.models.item_side import (
+    cosines,
+    inverse_lengths,
+    log_sampling_probability,
+    standardised_log,
+    windowed_counts,
+)
 from modules.models.retrieval_loss import RetrievalLossConfig
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData, weighted_mean
@@ -191,7 +197,8 @@ class AutoencoderScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the cosine of the titles' vectors in the decoder: float32 `[batch, num_items]`."""
-        return self._columns.finish(cosines(rows, tf.gather(self._model.title_vectors, self._ids)))
+        vectors = tf.gather(self._model.title_vectors, self._ids)
+        return self._columns.finish(cosines(rows, vectors, inverse_lengths(vectors)))
 
 
 class Autoencoder(Recommender):

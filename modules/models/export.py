@@ -9,7 +9,8 @@
 | `slices` | `examples` `[batch]`, labelled | derived slice keys, each `[batch, 1]` |
 
 Requests hold raw features, any of which may be missing. Titles of the history and of `seen_item_ids` are never
-recommended; where fewer than K titles remain, lists end in "" with score -inf.
+recommended; where fewer than K titles remain, lists end in "" with score -inf. With approximate retrieval
+`serving_default` may miss a title; all other signatures stay exact.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import tensorflow_transform as tft
 from modules import features, ranking
 from modules.catalogue import Catalogue
 from modules.features import Column, ColumnTable, Role
+from modules.models.approximate_retrieval import ScannRetrieval
 from modules.models.base import Scorer
 from modules.models.list_statistics import LIST_LENGTH, ListStatistics
 from modules.reward_model import EXAMINATION, LOGGED_REWARD_ESTIMATE, TOP_K_REWARD_ESTIMATES, RewardModel
@@ -46,6 +48,7 @@ class ServingModule(tf.Module):
       list_statistics: what `evaluate` says of whole lists.
       top_k: length K of the lists.
       reward_model: what the model of logged impressions expects of titles and positions, if there are any.
+      retrieval: how `recommend` finds candidates; None scores the whole catalogue, which is exact.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class ServingModule(tf.Module):
         list_statistics: ListStatistics,
         top_k: int,
         reward_model: RewardModel | None = None,
+        retrieval: ScannRetrieval | None = None,
     ):
         super().__init__()
         self._scorer = scorer
@@ -66,6 +70,7 @@ class ServingModule(tf.Module):
         self._top_k = min(top_k, catalogue.size)
         self._slice_keys = slice_keys
         self._list_statistics = list_statistics
+        self._retrieval = retrieval
         self._rewards = None
         if reward_model is not None:
             # One more than titles: nothing is earned behind the end of a list.
@@ -107,7 +112,13 @@ class ServingModule(tf.Module):
     def recommend(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Returns the best titles of the whole catalogue that the user has not seen."""
         raw = self._parse(examples, self._columns.query_columns)
-        return self._top(self._scorer.score_catalogue(self._transform(raw)), self._seen(raw))
+        query, seen = self._transform(raw), self._seen_rows(raw)
+        if self._retrieval is None:
+            return self._list(*self._best(ranking.hide_rows(self._scorer.score_catalogue(query), seen), self._top_k))
+        rows, scores = self._retrieval.candidates(query)
+        best, positions = tf.math.top_k(tf.where(ranking.contains(seen, rows), -float("inf"), scores), self._top_k)
+        rows = tf.cast(tf.gather(rows, positions, batch_dims=1), tf.int32)
+        return self._list(best, tf.where(tf.math.is_inf(best), self._num_items, rows))
 
     def rank(self, examples: tf.Tensor, candidate_ids: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scores given candidates; unknown ones get -inf, seen ones their score."""
@@ -120,8 +131,10 @@ class ServingModule(tf.Module):
         """Returns the titles most like given ones, without themselves; unknown titles get an empty list."""
         rows = self._rows.lookup(item_ids)
         scores = self._scorer.score_similar(tf.maximum(rows, 0))
-        itself = tf.equal(tf.range(self._num_items, dtype=tf.int64)[tf.newaxis], rows[:, tf.newaxis])
-        return self._top(scores, itself | (rows < 0)[:, tf.newaxis])
+        itself = tf.RaggedTensor.from_tensor(rows[:, tf.newaxis])
+        best, best_rows = self._best(ranking.hide_rows(scores, itself), self._top_k)
+        known = (rows >= 0)[:, tf.newaxis]
+        return self._list(tf.where(known, best, -float("inf")), tf.where(known, best_rows, self._num_items))
 
     def evaluate(self, examples: tf.Tensor) -> dict[str, tf.Tensor]:
         """Judges the true title of labelled examples, for each task of `modules.tasks`.
@@ -152,7 +165,7 @@ class ServingModule(tf.Module):
         raw = self._parse(examples, columns)
         item = tf.RaggedTensor.from_sparse(raw.pop(self._columns.names(Role.ITEM_ID)[0]))[:, :1]
         target_rows = self._rows.lookup(item.to_tensor("", shape=[None, 1])[:, 0])
-        query, seen = self._transform(raw), self._seen(raw)
+        query, seen = self._transform(raw), ranking.rows_mask(self._seen_rows(raw), self._num_items)
         scores = self._scorer.score_catalogue(query)
         repeat = ranking.row_values(seen, target_rows, False)
         anchor_rows = self._latest_rows(raw)
@@ -178,7 +191,8 @@ class ServingModule(tf.Module):
             per_example["like_probability"] = tf.where(known, feedback.like_probability[:, 0], unknown)
             per_example["predicted_feedback"] = tf.where(known, feedback.feedback[:, 0], unknown)
         columns_of_one = {name: value[:, tf.newaxis] for name, value in per_example.items()}
-        _, rows = self._top_rows(scores, seen, max(self._top_k, min(LIST_LENGTH, self._num_items)))
+        unseen_scores = tf.where(seen, -float("inf"), scores)
+        _, rows = self._best(unseen_scores, max(self._top_k, min(LIST_LENGTH, self._num_items)))
         return {
             **columns_of_one,
             **self._list_statistics.compute(rows, seen),
@@ -209,15 +223,15 @@ class ServingModule(tf.Module):
         (timestamp,) = self._columns.names(Role.TIMESTAMP)
         return self._transform_layer({**raw, timestamp: _default_to_now(raw[timestamp])})
 
-    def _seen(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
-        """Returns bool `[batch, num_items]`: the titles of the history and the seen list."""
+    def _seen_rows(self, raw: dict[str, tf.SparseTensor]) -> tf.RaggedTensor:
+        """Returns the rows of the history's and the seen list's titles, int64 `[batch, (any)]`; -1 for unknown ones."""
         lists = [
             tf.RaggedTensor.from_sparse(raw[name])
             for name in (features.HISTORY_ITEM_IDS, features.SEEN_ITEM_IDS)
             if name in raw
         ]
         ids = tf.concat(lists, axis=1)
-        return ranking.rows_mask(ids.with_flat_values(self._rows.lookup(ids.flat_values)), self._num_items)
+        return ids.with_flat_values(self._rows.lookup(ids.flat_values))
 
     def _latest_rows(self, raw: dict[str, tf.SparseTensor]) -> tf.Tensor:
         """Returns int64 `[batch]`: the last title of each history, -1 without one or if it is not in the catalogue."""
@@ -225,14 +239,13 @@ class ServingModule(tf.Module):
         rows = latest.with_flat_values(self._rows.lookup(latest.flat_values))
         return rows.to_tensor(-1, shape=[None, 1])[:, 0]
 
-    def _top(self, scores: tf.Tensor, excluded: tf.Tensor) -> dict[str, tf.Tensor]:
-        best, rows = self._top_rows(scores, excluded, self._top_k)
-        return {ITEM_IDS: tf.gather(self._item_ids, rows), SCORES: best}
-
-    def _top_rows(self, scores: tf.Tensor, excluded: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
+    def _best(self, scores: tf.Tensor, k: int) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the k best scores and their catalogue rows, `num_items` where none is left."""
-        best, rows = tf.math.top_k(tf.where(excluded, -float("inf"), scores), k)
+        best, rows = ranking.top_k(tf.ensure_shape(scores, [None, self._num_items]), k)
         return best, tf.where(tf.math.is_inf(best), self._num_items, rows)
+
+    def _list(self, scores: tf.Tensor, rows: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {ITEM_IDS: tf.gather(self._item_ids, rows), SCORES: scores}
 
 
 def _default_to_now(timestamps: tf.SparseTensor) -> tf.SparseTensor:
@@ -247,4 +260,5 @@ def _default_to_now(timestamps: tf.SparseTensor) -> tf.SparseTensor:
 
 def export_saved_model(module: ServingModule, directory: str) -> None:
     """Writes the SavedModel with all signatures."""
-    tf.saved_model.save(module, directory, signatures=module.signatures())
+    options = tf.saved_model.SaveOptions(namespace_whitelist=["Scann"])
+    tf.saved_model.save(module, directory, signatures=module.signatures(), options=options)

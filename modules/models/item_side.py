@@ -58,12 +58,18 @@ def hide_some_ids(ids: tf.Tensor, share: float, vocabulary_size: int) -> tf.Tens
     return tf.where(hidden, tf.cast(vocabulary_size - 1, ids.dtype), ids)
 
 
-def cosines(rows: tf.Tensor, vectors: tf.Tensor) -> tf.Tensor:
+def inverse_lengths(vectors: tf.Tensor) -> tf.Tensor:
+    """Returns 1 / |v| of each vector, float32 `[num_items]`, for float32 `[num_items, dimension]`."""
+    return tf.math.rsqrt(tf.maximum(tf.reduce_sum(tf.square(vectors), axis=1), 1e-12))
+
+
+def cosines(rows: tf.Tensor, vectors: tf.Tensor, inverse: tf.Tensor) -> tf.Tensor:
     """Returns the cosines of the vectors in given rows with all vectors: float32 `[batch, num_items]`.
 
     Args:
       rows: int64 `[batch]`.
       vectors: float32 `[num_items, dimension]`.
+      inverse: their `inverse_lengths`, which do not depend on the request.
     """
-    unit = tf.math.l2_normalize(vectors, axis=1)
-    return tf.matmul(tf.gather(unit, rows), unit, transpose_b=True)
+    unit = tf.gather(vectors, rows) * tf.gather(inverse, rows)[:, tf.newaxis]
+    return tf.matmul(unit, vectors, transpose_b=True) * inverse

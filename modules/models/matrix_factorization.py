@@ -29,7 +29,7 @@ from modules.catalogue import Catalogue
 from modules.interaction_log import InteractionLog, read_interaction_log
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
-from modules.models.item_side import cosines
+from modules.models.item_side import cosines, inverse_lengths
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData
 
@@ -79,6 +79,7 @@ class MatrixFactorizationScorer(Scorer):
         self._columns = columns
         self._vectors = tf.Variable(item_vectors, trainable=False, dtype=tf.float32)
         self._catalogue_vectors = tf.Variable(columns.take(item_vectors, axis=0), trainable=False, dtype=tf.float32)
+        self._inverse_lengths = tf.Variable(inverse_lengths(self._catalogue_vectors), trainable=False)
         self._unobserved = tf.constant(config.unobserved_weight * item_vectors.T @ item_vectors, tf.float32)
         self._unobserved_count = config.unobserved_weight * _count_known(item_vectors)
 
@@ -102,7 +103,7 @@ class MatrixFactorizationScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the cosines between the titles' vectors: float32 `[batch, num_items]`."""
-        return self._columns.finish(cosines(rows, self._catalogue_vectors))
+        return self._columns.finish(cosines(rows, self._catalogue_vectors, self._inverse_lengths))
 
 
 class MatrixFactorization(Recommender):

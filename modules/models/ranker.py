@@ -29,7 +29,7 @@ from modules.model_inputs import ModelInputs
 from modules.models.base import FeedbackPrediction, FitContext, FitReport, Recommender, Scorer
 from modules.models.calibration import fit_logistic_calibration
 from modules.models.gradient_descent import GradientDescentConfig, ValidationMetric, fit_with_early_stopping
-from modules.models.item_side import cosines, features_by_vocabulary_id
+from modules.models.item_side import cosines, features_by_vocabulary_id, inverse_lengths
 from modules.models.pair_network import PairNetwork, QueryReader, QueryState, TitleReader
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.title_statistics import TitleStatistics, read_title_statistics
@@ -208,6 +208,7 @@ class RankerScorer(Scorer):
         self._statistics = tf.gather(model.visible(statistics.latest()), self._catalogue_ids)
         self._history_vectors = tf.Variable(model.title_vectors(), trainable=False, name="history_vectors")
         self._title_vectors = tf.Variable(self._read_catalogue(), trainable=False, name="title_vectors")
+        self._inverse_lengths = tf.Variable(inverse_lengths(self._title_vectors), trainable=False)
         # Slope and intercept of the like head's logistic calibration.
         self._calibration = tf.Variable([1.0, 0.0], trainable=False, name="calibration")
 
@@ -215,6 +216,7 @@ class RankerScorer(Scorer):
         """Recomputes the titles' vectors after the model's weights changed."""
         self._history_vectors.assign(self._model.title_vectors())
         self._title_vectors.assign(self._read_catalogue())
+        self._inverse_lengths.assign(inverse_lengths(self._title_vectors))
 
     def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns the objective's logits: float32 `[batch, num_items]`."""
@@ -241,7 +243,7 @@ class RankerScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the cosine of the titles' vectors: float32 `[batch, num_items]`."""
-        return cosines(rows, self._title_vectors)
+        return cosines(rows, self._title_vectors, self._inverse_lengths)
 
     def raw_like_logits(self, query: Mapping[str, tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
         """Returns the like head's logits before calibration: float32 `[batch, candidates]`."""

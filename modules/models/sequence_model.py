@@ -305,24 +305,13 @@ def _log_gaps(later: tf.Tensor, earlier: tf.Tensor) -> tf.Tensor:
 class SequenceScorer(VectorScorer):
     """A fitted model; see `VectorScorer`."""
 
-    _model: SequenceModel
+    model: SequenceModel
 
-    def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Returns u(x) . v(i) / sqrt(d) + b(i): float32 `[batch, num_items]`."""
-        return self._model.scores(self._query_vectors(query), self._item_vectors, self._item_biases)
-
-    def score_candidates(self, query: Mapping[str, tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
-        """Returns the same for given rows only: float32 `[batch, candidates]`."""
-        vectors = self._query_vectors(query)[:, tf.newaxis]
-        return self._model.scores(vectors, tf.gather(self._item_vectors, rows), 0.0)[:, 0] + tf.gather(
-            self._item_biases, rows
-        )
-
-    def _query_vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
+    def query_vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns float32 `[batch, d]`."""
         ids, steps = query[HISTORY_ITEM_IDS], query[preprocessing.HISTORY_LOG_STEPS]
         feedback = query[self._inputs.history_feedback] if self._inputs.history_feedback else None
-        events = self._model.event_vectors(tf.gather(self._history_vectors, ids), feedback, steps, training=False)
+        events = self.model.event_vectors(tf.gather(self._history_vectors, ids), feedback, steps, training=False)
         # A step of 0 says that an event belongs to the instant of the one before it, unless no time is known at all.
         positions = tf.range(tf.shape(ids)[1])[tf.newaxis]
         begins = (steps != 0.0) | (steps[:, :1] == 0.0)
@@ -335,11 +324,11 @@ class SequenceScorer(VectorScorer):
             query_gaps = query[preprocessing.HISTORY_LOG_GAPS][:, tf.newaxis]
             seconds = tf.cumsum(tf.math.expm1(tf.maximum(steps, 0.0)), axis=1)
             event_gaps = tf.math.log1p(tf.maximum(seconds[:, :, tf.newaxis] - seconds[:, tf.newaxis], 0.0))
-        asked = self._model.query_vectors(query)
+        asked = self.model.query_vectors(query)
         asked = tf.broadcast_to(asked, [tf.shape(ids)[0], tf.shape(events)[2]])[:, tf.newaxis]
-        queries = self._model.finish_queries(asked, query_starts, query_gaps, training=False)
+        queries = self.model.finish_queries(asked, query_starts, query_gaps, training=False)
         tokens = SequenceTokens(events, queries, event_starts, query_starts, event_gaps, query_gaps)
-        return self._model.encode(tokens, training=False)[:, 0]
+        return self.model.encode(tokens, training=False)[:, 0]
 
 
 class SequenceRecommender(Recommender):

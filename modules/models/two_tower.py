@@ -1,6 +1,6 @@
 """Two towers: a query tower over profile, context, time and recent titles; an item tower over id and side features.
 
-score(x, i) = u(x) . v(i) / sqrt(d) + b(i)
+score(x, i) = 2 u(x) . v(i) / sqrt(d) + b(i)
 
 so that candidate generation is a maximum inner product search. Users have no vector of their own: the query tower
 reads their history, and new users need no retraining. Trained by the sampled softmax of
@@ -199,19 +199,6 @@ class TwoTowerModel(tfrs.Model):
             features.get(EVENT_WEIGHT),
         )
 
-    def score(
-        self, query: Mapping[str, tf.Tensor], item_vectors: tf.Tensor, item_biases: tf.Tensor, history: tf.Tensor
-    ) -> tf.Tensor:
-        """Scores titles for queries: float32 `[batch, num_items]`.
-
-        Args:
-          query: transformed query features.
-          item_vectors: float32 `[num_items, dimension]`.
-          item_biases: float32 `[num_items]`.
-          history: vectors of the history's titles, float32 `[batch, length, dimension]`.
-        """
-        return self._scores(self.query_tower(query, history, training=False), item_vectors) + item_biases
-
     def items(self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the item tower's answer."""
         return self.item_tower(ids, features, training=training)
@@ -231,12 +218,12 @@ class TwoTowerModel(tfrs.Model):
 class TwoTowerScorer(VectorScorer):
     """A fitted model; see `VectorScorer`."""
 
-    _model: TwoTowerModel
+    model: TwoTowerModel
 
-    def score_catalogue(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Returns u(x) . v(i) / sqrt(d) + b(i): float32 `[batch, num_items]`."""
+    def query_vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns u(x): float32 `[batch, dimension]`."""
         history = tf.gather(self._history_vectors, query[HISTORY_ITEM_IDS])
-        return self._model.score(query, self._item_vectors, self._item_biases, history)
+        return self.model.query_tower(query, history, training=False)
 
 
 class TwoTower(Recommender):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import tensorflow as tf
@@ -31,6 +32,8 @@ MODEL_NAME_KEY = "model_name"
 SPLIT_KEY = "split"
 NUM_REQUESTS_KEY = "num_requests"
 TIMEOUT_SECONDS_KEY = "timeout_seconds"
+LARGEST_BATCH_KEY = "largest_batch"
+LATENCY_BUDGET_KEY = "latency_budget_milliseconds"
 BLESSED_PROPERTY = "blessed"
 REASON_PROPERTY = "reason"
 
@@ -48,6 +51,8 @@ class ServerValidatorSpec(ComponentSpec):
         SPLIT_KEY: ExecutionParameter(type=str),
         NUM_REQUESTS_KEY: ExecutionParameter(type=int),
         TIMEOUT_SECONDS_KEY: ExecutionParameter(type=float),
+        LARGEST_BATCH_KEY: ExecutionParameter(type=int),
+        LATENCY_BUDGET_KEY: ExecutionParameter(type=float),
     }
     INPUTS: ClassVar = {
         MODEL_KEY: ChannelParameter(type=standard_artifacts.Model),
@@ -81,7 +86,7 @@ class ServerValidatorExecutor(base_executor.BaseExecutor):
             path_utils.serving_model_path(model.uri, path_utils.is_old_model_artifact(model)),
             exec_properties[MODEL_NAME_KEY],
             examples,
-            exec_properties[TIMEOUT_SECONDS_KEY],
+            exec_properties,
         )
         if reason:
             logging.error("The model at %s is not blessed: %s", model.uri, reason)
@@ -109,6 +114,8 @@ class ServerValidator(base_component.BaseComponent):
         split: str = "test",
         num_requests: int = 16,
         timeout_seconds: float = 120.0,
+        largest_batch: int = 64,
+        latency_budget_milliseconds: float = 250.0,
     ):
         """Describes the component.
 
@@ -119,11 +126,19 @@ class ServerValidator(base_component.BaseComponent):
           split: split of the examples to take requests from.
           num_requests: examples to send, at least 1.
           timeout_seconds: time the candidate has to load, and again to answer all requests.
+          largest_batch: examples in the largest request.
+          latency_budget_milliseconds: what 95 of 100 single requests may take at most.
 
         Raises:
-          ValueError: if `num_requests` or `timeout_seconds` is not positive.
+          ValueError: if a number is not positive.
         """
-        for name, value in ((NUM_REQUESTS_KEY, num_requests), (TIMEOUT_SECONDS_KEY, timeout_seconds)):
+        numbers = {
+            NUM_REQUESTS_KEY: num_requests,
+            TIMEOUT_SECONDS_KEY: float(timeout_seconds),
+            LARGEST_BATCH_KEY: largest_batch,
+            LATENCY_BUDGET_KEY: float(latency_budget_milliseconds),
+        }
+        for name, value in numbers.items():
             if value <= 0:
                 raise ValueError(f"{name} must be positive; received {value!r}")
         super().__init__(
@@ -133,8 +148,7 @@ class ServerValidator(base_component.BaseComponent):
                     EXAMPLES_KEY: examples,
                     MODEL_NAME_KEY: model_name,
                     SPLIT_KEY: split,
-                    NUM_REQUESTS_KEY: num_requests,
-                    TIMEOUT_SECONDS_KEY: float(timeout_seconds),
+                    **numbers,
                     BLESSING_KEY: types.Channel(type=standard_artifacts.InfraBlessing),
                 }
             )
@@ -155,8 +169,9 @@ def _read_examples(artifacts: list[types.Artifact], split: str, count: int) -> l
     return examples
 
 
-def _find_fault(model_path: str, model_name: str, examples: list[bytes], timeout_seconds: float) -> str:
+def _find_fault(model_path: str, model_name: str, examples: list[bytes], parameters: Mapping[str, Any]) -> str:
     """Returns what is wrong with the model, in plain words; empty if nothing is."""
+    timeout_seconds = parameters[TIMEOUT_SECONDS_KEY]
     with tempfile.TemporaryDirectory(prefix="candidate-") as folder:
         base_path = os.path.join(folder, model_name)
         os.mkdir(base_path)
@@ -170,7 +185,9 @@ def _find_fault(model_path: str, model_name: str, examples: list[bytes], timeout
                 ServerProcess(base_path, model_name, timeout_seconds) as server,
                 RecommenderClient(server.address, model_name, timeout_seconds) as client,
             ):
-                AnswerChecker(client, timeout_seconds).check(examples)
+                checker = AnswerChecker(client, timeout_seconds, parameters[LARGEST_BATCH_KEY])
+                checker.check(examples)
+                checker.check_latency(examples, parameters[LATENCY_BUDGET_KEY])
         except (ServerProcessError, AnswerError) as error:
             return str(error)
     return ""

@@ -50,14 +50,26 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> types.Artifact:
 
 
 def validate(
-    export: Exporter, examples: types.Artifact, folder: Path, split: str = "test", timeout_seconds: float = 60.0
+    export: Exporter,
+    examples: types.Artifact,
+    folder: Path,
+    split: str = "test",
+    timeout_seconds: float = 60.0,
+    latency_budget_milliseconds: float = 5000.0,
 ) -> types.Artifact:
     """Exports a model, runs the executor on it and returns the blessing."""
     model, blessing = standard_artifacts.Model(), standard_artifacts.InfraBlessing()
     model.uri, blessing.uri = str(folder / "model"), str(folder / "blessing")
     (folder / "model").mkdir()
     export(folder / "model" / "Format-Serving")
-    parameters = {"model_name": "films", "split": split, "num_requests": 4, "timeout_seconds": timeout_seconds}
+    parameters = {
+        "model_name": "films",
+        "split": split,
+        "num_requests": 4,
+        "timeout_seconds": timeout_seconds,
+        "largest_batch": 16,
+        "latency_budget_milliseconds": latency_budget_milliseconds,
+    }
     ServerValidatorExecutor().Do({"model": [model], "examples": [examples]}, {"blessing": [blessing]}, parameters)
     return blessing
 
@@ -81,7 +93,7 @@ def test_blesses_a_good_model(tmp_path: Path, examples: types.Artifact):
         ),
         pytest.param(
             lambda path: truncate(export_recommender(path)),
-            "the server could not load the model: Cannot parse file",
+            "the server could not load the model: Can't parse ",
             id="corrupt file",
         ),
     ],
@@ -100,6 +112,13 @@ def test_refuses_a_model_that_is_not_served_in_time(tmp_path: Path, examples: ty
     assert "has not started within 0.1 s" in blessing.get_string_custom_property("reason")
 
 
+def test_refuses_a_model_that_answers_too_slowly(tmp_path: Path, examples: types.Artifact):
+    blessing = validate(export_recommender, examples, tmp_path, latency_budget_milliseconds=0.001)
+    reason = blessing.get_string_custom_property("reason")
+    assert reason.startswith("serving_default: 95 % of 100 single requests must be answered within 0.001 ms each; ")
+    assert not model_utils.is_infra_validated(blessing)
+
+
 @pytest.mark.parametrize("split", ["train", "validation"])
 def test_needs_examples(split: str, tmp_path: Path, examples: types.Artifact):
     Path(examples.uri, "Split-train").mkdir(exist_ok=True)
@@ -107,7 +126,9 @@ def test_needs_examples(split: str, tmp_path: Path, examples: types.Artifact):
         validate(export_recommender, examples, tmp_path, split=split)
 
 
-@pytest.mark.parametrize("parameter", ["num_requests", "timeout_seconds"])
+@pytest.mark.parametrize(
+    "parameter", ["num_requests", "timeout_seconds", "largest_batch", "latency_budget_milliseconds"]
+)
 def test_refuses_parameters_that_make_no_sense(parameter: str):
     channels = {
         "model": types.Channel(type=standard_artifacts.Model),
@@ -146,6 +167,8 @@ def test_compiles_for_kubeflow_with_the_pusher_behind_it(tmp_path: Path):
         "split": "test",
         "num_requests": "16",
         "timeout_seconds": 30,
+        "largest_batch": "64",
+        "latency_budget_milliseconds": 250,
     }
     assert tasks["AtomicPusher"]["inputs"]["artifacts"]["infra_blessing"]["taskOutputArtifact"] == {
         "producerTask": "ServerValidator",

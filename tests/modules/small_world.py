@@ -104,8 +104,8 @@ class SmallWorld:
         inputs = build_model_inputs(self.columns, self.transform, groups, QUANTILE_BUCKETS)
         return FitContext(inputs, seed, str(self.directory / "logs"), lambda line: None, LIKE_THRESHOLD)
 
-    def train(self, name: str, family: str, settings: Mapping[str, Any], seed: int = 5) -> Path:
-        """Runs the Trainer's entry point; returns the folder with `model` and `run`."""
+    def train(self, name: str, family: str, settings: Mapping[str, Any], seed: int = 5, **config: Any) -> Path:
+        """Runs the Trainer with more in `custom_config`; returns the folder with `model` and `run`."""
         directory = self.directory / name
         trainer.run_fn(
             FnArgs(
@@ -125,6 +125,7 @@ class SmallWorld:
                     "top_k": TOP_K,
                     "like_threshold": LIKE_THRESHOLD,
                     "genre_feature": "genres",
+                    **config,
                 },
             )
         )

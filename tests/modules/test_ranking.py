@@ -64,3 +64,32 @@ def test_ndcg_discounts_by_the_logarithm_of_the_rank(ranks):
 @pytest.mark.parametrize(("rank", "gain"), [(1.0, 1.0), (3.0, 0.5), (10.5, 0.0), (math.inf, 0.0)])
 def test_ndcg_of_known_ranks(rank, gain):
     assert ranking.ndcg_at(tf.constant([rank]), 10).numpy() == pytest.approx([gain], abs=1e-6)
+
+
+@given(st.lists(st.lists(st.integers(-3, 9), max_size=6), min_size=1, max_size=5), st.integers(1, 7))
+def test_hidden_rows_are_those_of_the_mask(rows, num_items):
+    scores = np.arange(len(rows) * num_items, dtype=np.float32).reshape(len(rows), num_items)
+    ragged = tf.ragged.constant(rows, dtype=tf.int64, ragged_rank=1)
+    expected = np.where(ranking.rows_mask(ragged, num_items).numpy(), -np.inf, scores)
+    np.testing.assert_array_equal(ranking.hide_rows(tf.constant(scores), ragged), expected)
+
+
+@pytest.mark.parametrize("num_items", [7, 16_383, 16_384, 16_447, 20_000])
+@pytest.mark.parametrize("distinct", [2, 40, 10**6])
+def test_top_k_is_that_of_a_stable_sort(num_items, distinct):
+    random = np.random.default_rng(num_items + distinct)
+    scores = random.integers(0, distinct, (3, num_items)).astype(np.float32)
+    scores[1, random.permutation(num_items)[: num_items - 3]] = -np.inf  # Three titles are left.
+    best, rows = ranking.top_k(tf.constant(scores), 5)
+    expected = np.argsort(-scores, axis=1, kind="stable")[:, :5]
+    np.testing.assert_array_equal(rows, expected)
+    np.testing.assert_array_equal(best, np.take_along_axis(scores, expected, axis=1))
+
+
+@given(
+    st.lists(st.lists(st.integers(-1, 9), max_size=6), min_size=1, max_size=5), st.lists(st.integers(-1, 9), min_size=1)
+)
+def test_contains_is_membership(rows, wanted):
+    ragged = tf.ragged.constant(rows, dtype=tf.int64, ragged_rank=1)
+    expected = [[row in known for row in wanted] for known in rows]
+    np.testing.assert_array_equal(ranking.contains(ragged, tf.constant([wanted] * len(rows), tf.int64)), expected)

@@ -76,7 +76,7 @@ def test_serving_scores_as_training_learned(world, log, name):
     batch = sequences.make_batch(log, log.chunks(HISTORY_LENGTH, 1000), HISTORY_LENGTH)
     vectors = _query_vectors(model, batch)
     scorer = SequenceScorer(model, world.catalogue, world.fit_context().inputs)
-    expected = model.scores(vectors, scorer._item_vectors, scorer._item_biases).numpy()
+    expected = model.scores(vectors, scorer.item_vectors, scorer.item_biases).numpy()
     examples = world.transformed["train"]
     keys = list(zip(examples[USER_KEY].numpy().tolist(), examples[TIMESTAMP].numpy().tolist(), strict=True))
     query = {name: value for name, value in examples.items() if not isinstance(value, tf.SparseTensor)}

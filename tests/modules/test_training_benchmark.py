@@ -11,14 +11,15 @@ from rich.console import Console
 
 from modules.sequences import UserSequences
 from modules.training_inputs import TrainingInputs
+from pipeline.benchmark_inputs import read_inputs_of_run
 from pipeline.config import load_config
 from pipeline.plain_transformer import FIRST_SEEN, PREVIOUS_FEEDBACK, PREVIOUS_ITEMS, STARTS, pad_sequences
+from pipeline.runs import NoRunError
 from pipeline.training_benchmark import (
     Contestant,
     TrainingBenchmark,
     measure_training,
     print_training,
-    read_inputs,
 )
 from tests.modules.small_world import LIKE_THRESHOLD
 
@@ -87,5 +88,5 @@ def test_rows_are_padded_and_mask_what_was_seen_before_the_instant():
 
 def test_a_workspace_without_a_run_is_refused(tmp_path):
     config = load_config("movielens-100k", [f"workspace={tmp_path}"])
-    with pytest.raises(FileNotFoundError, match=r"expected one artifact below .*Transform/transformed_examples"):
-        read_inputs(config)
+    with pytest.raises(NoRunError):
+        read_inputs_of_run(config)
