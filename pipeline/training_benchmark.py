@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.benchmark_process import find_artifact, run_as_process
-from pipeline.config import PipelineConfig
+from pipeline.benchmark_inputs import read_inputs_of_run
+from pipeline.benchmark_process import run_as_process
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -176,33 +176,6 @@ def print_training(benchmark: TrainingBenchmark, console: Console) -> None:
     )
 
 
-def read_inputs(config: PipelineConfig) -> TrainingInputs:
-    """Reads what a finished run in an otherwise fresh workspace left for training.
-
-    Raises:
-      FileNotFoundError: if there is not exactly one of an artifact.
-    """
-    from tfx.components.trainer.fn_args_utils import FnArgs
-
-    from modules.training_inputs import read_training_inputs
-
-    examples = find_artifact(config, "Transform/transformed_examples")
-    return read_training_inputs(
-        FnArgs(
-            train_files=[f"{examples}/Split-train/*"],
-            eval_files=[f"{examples}/Split-eval/*"],
-            schema_path=str(find_artifact(config, "CuratedSchema/schema") / "schema.pbtxt"),
-            transform_graph_path=str(find_artifact(config, "Transform/transform_graph")),
-            custom_config={
-                "catalogue_files": f"{find_artifact(config, 'CatalogueExampleGen/examples')}/Split-catalogue/*",
-                "feature_groups": list(config.features.groups),
-                "quantile_buckets": config.features.quantile_buckets,
-                "like_threshold": config.data.like_threshold,
-            },
-        )
-    )
-
-
 def _parameters(variables: Iterable[tf.Variable]) -> int:
     return sum(math.prod(variable.shape) for variable in variables)
 
@@ -211,7 +184,9 @@ def main() -> None:
     """Measures on the artifacts of a workspace, in a process of its own, and writes the figures as JSON."""
     run_as_process(
         main.__doc__,
-        lambda config: measure_training(read_inputs(config), config.settings_of(FAMILY), config.model.seed).to_json(),
+        lambda config: measure_training(
+            read_inputs_of_run(config), config.settings_of(FAMILY), config.model.seed
+        ).to_json(),
     )
 
 

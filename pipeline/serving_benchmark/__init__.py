@@ -1,0 +1,1 @@
+"""How fast models are served: latency and throughput beside the direct call of the SavedModel."""
