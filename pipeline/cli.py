@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from modules.features import SchemaError
-from pipeline import serving_cli, tuning_cli
+from pipeline import release_cli, serve_cli, serving_cli, skew_cli, tuning_cli
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.datasets.cli import data_app
@@ -30,6 +30,7 @@ from pipeline.options import (
 )
 from pipeline.report import cli as report_cli
 from pipeline.schema_cli import schema_app
+from pipeline.serving_benchmark import cli as serving_benchmark_cli
 from pipeline.simulation import cli as simulation_cli
 from pipeline.study import cli as study_cli
 
@@ -45,11 +46,15 @@ app = typer.Typer(
 app.add_typer(data_app, name="data")
 app.add_typer(schema_app, name="schema")
 
+serve_cli.register(app)
 serving_cli.register(app)
+release_cli.register(app)
+skew_cli.register(app)
 tuning_cli.register(app)
 study_cli.register(app)
 simulation_cli.register(app)
 report_cli.register(app)
+serving_benchmark_cli.register(app)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`marquee serve`, `recommend` and `similar`: a real server process on a tiny model, asked as people ask it."""
+"""`marquee recommend`, `rank` and `similar`: a real server process on a tiny model, asked as people ask it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -21,34 +23,69 @@ TABLES = {
     "interactions.tsv": "user_id\titem_id\trating\tdevice\ttimestamp\n"
     + "".join(f"u1\t{item_id}\t4\ttv\t{1_500_000_000 + second}\n" for second, item_id in enumerate(SEEN)),
     "items.tsv": "item_id\ttitle\trelease_year\tgenres\n"
-    + "".join(f"{item_id}\tFilm {item_id}\t2001\tDrama|War\n" for item_id in CATALOGUE),
+    + "".join(f"{item_id}\tFilm {item_id}\t2001\tDrama|War\n" for item_id in (*CATALOGUE, "new")),
     "users.tsv": "user_id\tage\tgender\toccupation\nu1\t24\tM\twriter\n",
 }
 
 
+CONFIG = """
+model_config_list {{
+  config {{
+    name: "recommender" base_path: "{base_path}" model_platform: "tensorflow"
+    model_version_policy {{ specific {{ versions: 3 versions: 4 }} }}
+    version_labels {{ key: "stable" value: 3 }}
+    version_labels {{ key: "canary" value: 4 }}
+  }}
+}}
+"""
+
+
 @pytest.fixture(scope="module")
 def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
-    """Options of a configuration whose server has been started, but need not answer yet."""
+    """Options of a configuration whose server has been started, but need not answer yet.
+
+    Version 3 is stable, and recommends i0 first; version 4, the latest, is the canary and recommends i5 first.
+    """
     folder = tmp_path_factory.mktemp("serving_cli")
     for name, text in TABLES.items():
         (folder / name).write_text(text, encoding="utf-8")
+    base_path = folder / "workspace" / "serving" / "recommender"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(saved_models, "TOP_K", len(CATALOGUE) - len(SEEN))
-        publish(export_recommender(folder / "model"), folder / "workspace" / "serving" / "recommender", 3)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    assignments = (f"workspace={folder / 'workspace'}", f"data.directory={folder}", f"serving.port={port}")
-    options = ["--config", "synthetic", *(word for assignment in assignments for word in ("--set", assignment))]
-    command = [sys.executable, "-m", "pipeline.cli", "serve", *options]
-    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        for version, first in ((3, "i0"), (4, "i5")):
+            publish(export_recommender(folder / f"model{version}", first=first), base_path, version)
+    config = base_path.with_name("models.config")
+    config.write_text(CONFIG.format(base_path=base_path), encoding="utf-8")
+    with socket.socket() as free, socket.socket() as also_free:
+        ports = []
+        for unused in (free, also_free):
+            unused.bind(("127.0.0.1", 0))
+            ports.append(unused.getsockname()[1])
+    settings = {
+        "workspace": folder / "workspace",
+        "data.directory": folder,
+        "serving.port": ports[0],
+        "serving.rest_port": ports[1],
+    }
+    options = [
+        "--config",
+        "synthetic",
+        *(word for item in settings.items() for word in ("--set", "=".join(map(str, item)))),
+    ]
+    command = [sys.executable, "-m", "pipeline.serving.server", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
+    command += [
+        f"--model_config_file={config}",
+        "--allow_version_labels_for_unavailable_models",
+        "--stop_on_end_of_input",
+    ]
+    server = subprocess.Popen(command, stdin=subprocess.PIPE)
     try:
         yield options
     finally:
         server.terminate()
-        output, _ = server.communicate(timeout=60)
-    assert output == f"serving recommender version 3 on 127.0.0.1:{port}\n"
-    assert server.returncode == 0
+        server.wait(timeout=60)
+        assert server.stdin is not None
+        server.stdin.close()
 
 
 def _invoke(*arguments: str):
@@ -56,7 +93,7 @@ def _invoke(*arguments: str):
 
 
 def test_recommend_waits_for_a_server_that_was_started_just_now(options: list[str]) -> None:
-    result = _invoke("recommend", "--user", "u1", *options)
+    result = _invoke("recommend", "--user", "u1", "--wait", "120", *options)
     assert result.exit_code == 0, result.output
     headline, columns, *rows = result.stdout.splitlines()
     assert headline == "For user u1 (age 24, gender M, occupation writer; 2 titles seen)"
@@ -68,19 +105,85 @@ def test_recommend_waits_for_a_server_that_was_started_just_now(options: list[st
         assert re.fullmatch(pattern, row.strip())
 
 
-def test_answers_as_json(options: list[str]) -> None:
-    result = _invoke("recommend", "--user", "u1", "--count", "2", "--json", *options)
+def _ask(*arguments: str) -> dict[str, Any]:
+    result = _invoke(*arguments, "--json")
     assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_answers_as_json_and_says_which_version_did(options: list[str]) -> None:
     about = {"release_year": "2001", "genres": "Drama, War"}
-    assert json.loads(result.stdout) == [
-        {"item_id": "i1", "score": -1.0, "title": "Film i1", **about},
-        {"item_id": "i2", "score": -2.0, "title": "Film i2", **about},
+    assert _ask("recommend", "--user", "u1", "--count", "2", *options) == {
+        "model": "recommender",
+        "model_version": 3,
+        "user": "u1",
+        "items": [
+            {"item_id": "i1", "score": -1.0, "title": "Film i1", **about},
+            {"item_id": "i2", "score": -2.0, "title": "Film i2", **about},
+        ],
+    }
+
+
+@pytest.mark.parametrize(
+    ("choice", "version"),
+    [
+        ([], 3),
+        (["--label", "stable"], 3),
+        (["--label", "canary"], 4),
+        (["--label", ""], 4),
+        (["--model-version", "3"], 3),
+        (["--model-version", "4"], 4),
+    ],
+)
+def test_asks_the_stable_version_unless_told_otherwise(choice: list[str], version: int, options: list[str]) -> None:
+    first = {3: "i0", 4: "i5"}[version]
+    answer = _ask("similar", "--item", "i9", "--count", "1", *choice, *options)
+    assert (answer["model_version"], answer["items"][0]["item_id"]) == (version, first)
+    over_rest = _ask("similar", "--item", "i9", "--count", "1", *choice, "--rest", *options)
+    assert over_rest["items"] == answer["items"]
+    assert over_rest["model_version"] == (version if "--model-version" in choice else None)
+
+
+def test_without_labels_the_latest_version_is_asked(options: list[str], tmp_path: Path) -> None:
+    arguments = ("similar", "--item", "i9", "--count", "1", *options, "--set", f"workspace={tmp_path}")
+    assert _ask(*arguments)["model_version"] == 4
+
+
+def test_a_broken_release_configuration_is_named(options: list[str], tmp_path: Path) -> None:
+    (tmp_path / "serving").mkdir()
+    (tmp_path / "serving" / "models.config").write_text("model_config_list {", encoding="utf-8")
+    result = _invoke("similar", "--item", "i9", *options, "--set", f"workspace={tmp_path}")
+    assert result.exit_code == 1
+    assert "models.config is no ModelServerConfig" in result.output
+
+
+def test_puts_titles_into_order(options: list[str]) -> None:
+    result = _invoke("rank", "--user", "u1", "--items", "i4, i2,i0", *options)
+    assert result.exit_code == 0, result.output
+    headline, _, *rows = result.stdout.splitlines()
+    assert headline == "In order for user u1 (age 24, gender M, occupation writer; 2 titles seen)"
+    assert [row.split()[:4] for row in rows] == [
+        ["1", "1.000", "Film", "i0"],
+        ["2", "-2.000", "Film", "i2"],
+        ["3", "-4.000", "Film", "i4"],
+    ]
+    assert [
+        item["item_id"] for item in _ask("rank", "--user", "u1", "--items", "i4,i2", "--rest", *options)["items"]
+    ] == [
+        "i2",
+        "i4",
     ]
 
 
+def test_a_title_that_the_model_does_not_know_comes_last(options: list[str]) -> None:
+    assert "unknown" in _invoke("rank", "--user", "u1", "--items", "new,i2", *options).output
+    items = _ask("rank", "--user", "u1", "--items", "new,i2", *options)["items"]
+    assert [(item["item_id"], item["score"]) for item in items] == [("i2", -2.0), ("new", None)]
+
+
 def test_a_request_of_the_past_knows_only_what_was_seen_before(options: list[str]) -> None:
-    result = _invoke("recommend", "--user", "u1", "--timestamp", "1500000001", "--count", "1", "--json", *options)
-    assert [row["item_id"] for row in json.loads(result.stdout)] == ["i0"]
+    answer = _ask("recommend", "--user", "u1", "--timestamp", "1500000001", "--count", "1", *options)
+    assert [item["item_id"] for item in answer["items"]] == ["i0"]
 
 
 def test_similar_titles_leave_out_the_title_itself(options: list[str]) -> None:
@@ -109,6 +212,11 @@ def test_a_deadline_that_passes_is_named(options: list[str]) -> None:
         (["similar", "--item", "i0"], "UNAVAILABLE: no server answers at this address; is it running?"),
         (["recommend", "--user", "u2"], "no row of user 'u2'"),
         (["similar", "--item", "i99"], "no title 'i99'"),
+        (["rank", "--user", "u1", "--items", "i1"], "UNAVAILABLE: no server answers at this address; is it running?"),
+        (["rank", "--user", "u1", "--items", "i1,i98,i99"], "no title 'i98', 'i99'"),
+        (["rank", "--user", "u1", "--items", ","], "candidates: received []; expected at least one item id"),
+        (["similar", "--item", "i0", "--rest"], "UNAVAILABLE: no server answers at this address; is it running?"),
+        (["similar", "--item", "i0", "--label", "a", "--model-version", "3"], "exclude each other"),
     ],
 )
 def test_without_a_server_or_a_known_id_there_is_one_sentence(

@@ -15,7 +15,7 @@ from modules import features
 from modules.features import Column, ColumnTable, Kind, Role
 from pipeline.report.feature_statistics import as_date
 from pipeline.serving.messages import example_pb2, predict_pb2
-from pipeline.serving.servable import Servable
+from pipeline.serving.server.servable import Servable
 from pipeline.serving.tensors import read_tensor, string_array, write_tensor
 
 USERS = 10

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -21,6 +22,8 @@ _SIGNATURES = {
     "rank": ({"examples", "candidate_ids"}, {"scores"}),
     "similar": ({"item_ids"}, {"item_ids", "scores"}),
 }
+_TIMED_REQUESTS = 100
+_TIMED_PERCENTILE = 95
 _RELATIVE_TOLERANCE = 1e-3
 _ABSOLUTE_TOLERANCE = 1e-5
 
@@ -35,15 +38,20 @@ class AnswerChecker:
     Args:
       client: client of the server.
       timeout_seconds: time for all of the requests together.
+      largest_batch: examples in the largest request that clients may send.
     """
 
-    def __init__(self, client: RecommenderClient, timeout_seconds: float):
+    def __init__(self, client: RecommenderClient, timeout_seconds: float, largest_batch: int = 64):
         self._client = client
         self._timeout_seconds = timeout_seconds
+        self._largest_batch = largest_batch
         self._deadline = time.monotonic() + timeout_seconds
 
     def check(self, examples: Sequence[bytes]) -> None:
-        """Checks every signature that clients use.
+        """Checks every signature that clients use, with real requests and with nasty ones.
+
+        Nasty are the largest batch, an unknown user, no history, a history of unknown items, each feature missing in
+        turn, and nothing at all.
 
         Args:
           examples: serialized tf.Examples, as the model was fitted on; at least one.
@@ -56,18 +64,45 @@ class AnswerChecker:
             self._recommend([example], f"example {position} of {len(examples)}")["scores"][0]
             for position, example in enumerate(examples, start=1)
         ]
-        together = self._recommend(examples, f"the batch of {len(examples)} examples")["scores"]
-        for one, same in zip(alone, together, strict=True):
+        batch = list(itertools.islice(itertools.cycle(examples), max(self._largest_batch, len(examples))))
+        together = self._recommend(batch, f"the batch of {len(batch)} examples")["scores"]
+        for one, same in zip(itertools.cycle(alone), together, strict=False):
             if one.shape != same.shape or not np.allclose(one, same, _RELATIVE_TOLERANCE, _ABSOLUTE_TOLERANCE):
                 raise AnswerError("serving_default: scores change with the batch that an example is sent in")
         self._recommend([_with_unknown_user(examples[0])], "an unknown user")
         self._recommend([_with_unknown_history(examples[0])], "a history of unknown items")
+        self._recommend([_without(examples[0], _is_of_history)], "an empty history")
+        longest = max(examples, key=len)
+        for name in sorted(example_pb2.Example.FromString(longest).features.feature):
+            self._recommend([_without(longest, name.__eq__)], f"an example without {name}")
         answer = self._recommend([b""], "an empty example")
         items = [item_id for item_id in answer["item_ids"][0] if item_id]
         if not items:
             raise AnswerError("serving_default, an empty example: nothing is recommended")
         self._check_rank(examples, items)
         self._check_similar(items)
+
+    def check_latency(self, examples: Sequence[bytes], budget_milliseconds: float) -> None:
+        """Checks that the answers come fast enough, from a client on the same machine, one request at a time.
+
+        Args:
+          examples: serialized tf.Examples; sent one by one, over and over.
+          budget_milliseconds: what 95 of 100 requests may take at most.
+
+        Raises:
+          AnswerError: if they take longer, or one is not answered.
+        """
+        seconds = []
+        for example in itertools.islice(itertools.cycle(examples), _TIMED_REQUESTS):
+            started = time.perf_counter()
+            self._predict("serving_default", "a timed request", examples=string_array([example]))
+            seconds.append(time.perf_counter() - started)
+        latency = 1000 * float(np.percentile(seconds, _TIMED_PERCENTILE))
+        if latency > budget_milliseconds:
+            raise AnswerError(
+                f"serving_default: {_TIMED_PERCENTILE} % of {_TIMED_REQUESTS} single requests must be answered within "
+                f"{budget_milliseconds:g} ms each; received {latency:.1f} ms"
+            )
 
     def _check_signatures(self) -> None:
         try:
@@ -86,8 +121,8 @@ class AnswerChecker:
 
     def _recommend(self, examples: Sequence[bytes], what: str) -> dict[str, np.ndarray]:
         answer = self._predict("serving_default", what, examples=string_array(list(examples)))
-        hidden = [_seen(example) for example in examples]
-        _check_lists(answer, hidden, f"serving_default, {what}", "is already seen")
+        hidden = [seen_items(example) for example in examples]
+        check_lists(answer, hidden, f"serving_default, {what}", "is already seen")
         return answer
 
     def _check_rank(self, examples: Sequence[bytes], items: Sequence[bytes]) -> None:
@@ -107,21 +142,25 @@ class AnswerChecker:
     def _check_similar(self, items: Sequence[bytes]) -> None:
         asked = [*items, UNKNOWN]
         answer = self._predict("similar", "items", item_ids=string_array(asked))
-        _check_lists(answer, [{item_id} for item_id in asked], "similar", "is the one asked about")
+        check_lists(answer, [{item_id} for item_id in asked], "similar", "is the one asked about")
 
     def _predict(self, signature: str, what: str, **inputs: np.ndarray) -> dict[str, np.ndarray]:
         remaining = self._deadline - time.monotonic()
         if remaining <= 0:
             raise AnswerError(f"{signature}, {what}: the {self._timeout_seconds:g} s for all requests are over")
         try:
-            return self._client.predict(signature, inputs, remaining)
+            outputs = self._client.predict(signature, inputs, remaining)
         except ServingError as error:
             raise AnswerError(f"{signature}, {what}: {error.code.name}: {error.message}") from error
-        except ValueError as error:
-            raise AnswerError(f"{signature}, {what}: the answer cannot be read: {error}") from error
+        if set(outputs) != _SIGNATURES[signature][1]:
+            raise AnswerError(
+                f"{signature}, {what}: the outputs must be {sorted(_SIGNATURES[signature][1])}; "
+                f"received {sorted(outputs)}"
+            )
+        return outputs
 
 
-def _check_lists(answer: Mapping[str, np.ndarray], hidden: Sequence[set[bytes]], what: str, why_hidden: str) -> None:
+def check_lists(answer: Mapping[str, np.ndarray], hidden: Sequence[set[bytes]], what: str, why_hidden: str) -> None:
     """Checks lists of items, best first.
 
     Args:
@@ -156,7 +195,7 @@ def _check_lists(answer: Mapping[str, np.ndarray], hidden: Sequence[set[bytes]],
             raise AnswerError(f"{what}: {_text(min(found))} {why_hidden}")
 
 
-def _seen(serialized: bytes) -> set[bytes]:
+def seen_items(serialized: bytes) -> set[bytes]:
     """Returns the titles that must not be recommended for an example."""
     features = example_pb2.Example.FromString(serialized).features.feature
     return {
@@ -165,6 +204,18 @@ def _seen(serialized: bytes) -> set[bytes]:
         if name in features
         for item_id in features[name].bytes_list.value
     }
+
+
+def _is_of_history(name: str) -> bool:
+    return name.startswith("history_") or name == SEEN_ITEM_IDS
+
+
+def _without(serialized: bytes, is_left_out: Callable[[str], bool]) -> bytes:
+    example = example_pb2.Example.FromString(serialized)
+    for name in list(example.features.feature):
+        if is_left_out(name):
+            del example.features.feature[name]
+    return example.SerializeToString()
 
 
 def _with_unknown_user(serialized: bytes) -> bytes:

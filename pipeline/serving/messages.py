@@ -18,8 +18,10 @@ from pathlib import Path
 _REQUIRED = (
     "tensorflow.core.example.example_pb2",
     "tensorflow.core.framework.tensor_pb2",
+    "tensorflow.core.protobuf.config_pb2",
     "tensorflow.core.protobuf.error_codes_pb2",
     "tensorflow.core.protobuf.meta_graph_pb2",
+    "tensorflow.core.protobuf.named_tensor_pb2",
 )
 _GENERATED_IMPORT = re.compile(r"^from (tensorflow\.[\w.]+) import (\w+_pb2)", re.MULTILINE)
 
@@ -54,27 +56,58 @@ if "tensorflow" not in sys.modules:
     for _name in _REQUIRED:
         _load_without_runtime(_name, Path(_tensorflow.origin).parent)
 
-from tensorflow.core.example import example_pb2  # noqa: E402
+from grpc_health.v1 import health_pb2, health_pb2_grpc  # noqa: E402
+from tensorflow.core.example import example_pb2, feature_pb2  # noqa: E402
 from tensorflow.core.framework import tensor_pb2, types_pb2  # noqa: E402
-from tensorflow.core.protobuf import meta_graph_pb2  # noqa: E402
+from tensorflow.core.protobuf import error_codes_pb2, meta_graph_pb2  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    input_pb2,
+    logging_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
+    prediction_log_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
+    status_pb2,
+)
+from tensorflow_serving.config import (  # noqa: E402
+    file_system_storage_path_source_pb2,
+    log_collector_config_pb2,
+    logging_config_pb2,
+    model_server_config_pb2,
 )
 
 __all__ = [
+    "classification_pb2",
+    "error_codes_pb2",
     "example_pb2",
+    "feature_pb2",
+    "file_system_storage_path_source_pb2",
     "get_model_metadata_pb2",
     "get_model_status_pb2",
+    "health_pb2",
+    "health_pb2_grpc",
+    "inference_pb2",
+    "input_pb2",
+    "log_collector_config_pb2",
+    "logging_config_pb2",
+    "logging_pb2",
     "meta_graph_pb2",
+    "model_management_pb2",
     "model_pb2",
+    "model_server_config_pb2",
     "model_service_pb2_grpc",
     "predict_pb2",
+    "prediction_log_pb2",
     "prediction_service_pb2_grpc",
+    "regression_pb2",
+    "status_pb2",
     "tensor_pb2",
     "types_pb2",
 ]

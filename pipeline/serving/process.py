@@ -16,7 +16,7 @@ import grpc
 from pipeline.serving.client import RecommenderClient, VersionState
 from pipeline.serving.errors import ServingError
 
-_LISTENING = re.compile(r"listening on (\S+)")
+_LISTENING = re.compile(r"listening on (?P<grpc>\S+) \(gRPC\)(?: and (?P<rest>\S+) \(REST\))?$", re.MULTILINE)
 _POLL_SECONDS = 0.05
 _LOG_TAIL_LINES = 20
 
@@ -31,23 +31,36 @@ class ServerProcess:
     The process also ends by itself when this one is gone, however it went.
 
     Attributes:
-      address: where the server listens, as `host:port`; known inside the `with` block.
+      address: where the server listens for gRPC, as `host:port`; known inside the `with` block.
+      rest_address: where it listens for HTTP, as `host:port`; empty without a REST API.
     """
 
-    def __init__(self, base_path: str, model_name: str, timeout_seconds: float = 120.0):
+    def __init__(
+        self,
+        base_path: str,
+        model_name: str,
+        timeout_seconds: float = 120.0,
+        *,
+        with_rest: bool = False,
+        options: Sequence[str] = (),
+    ):
         """Starts nothing yet; the `with` block does.
 
         Args:
           base_path: folder of the numbered version folders.
           model_name: name that clients ask for.
           timeout_seconds: time that the process has to start and load the model.
+          with_rest: whether to offer the REST API as well, on a free port.
+          options: further options of the server's command line, e.g. `--enable_batching`.
         """
         self._base_path = base_path
         self._model_name = model_name
+        self._options = (*(("--rest_api_port=0",) if with_rest else ()), *options)
         self._timeout_seconds = timeout_seconds
         self._process: subprocess.Popen[bytes] | None = None
         self._log_folder: tempfile.TemporaryDirectory[str] | None = None
         self.address = ""
+        self.rest_address = ""
 
     def __enter__(self) -> ServerProcess:
         """Starts the process.
@@ -56,11 +69,15 @@ class ServerProcess:
           ServerProcessError: if the process ends, the model does not load, or time runs out.
         """
         self._log_folder = tempfile.TemporaryDirectory(prefix="server-")
-        command = [sys.executable, "-m", "pipeline.serving.server", "--stop-on-end-of-input", "--port=0"]
-        command += [f"--base-path={self._base_path}", f"--model-name={self._model_name}"]
+        command = [sys.executable, "-m", "pipeline.serving.server", "--stop_on_end_of_input", "--port=0"]
+        command += [
+            f"--model_base_path={self._base_path}",
+            f"--model_name={self._model_name}",
+            "--max_num_load_retries=0",
+        ]
+        command += self._options
         # The child finds modules where this process does, however it was told.
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         try:
             with self._log_file.open("wb") as log:
                 self._process = subprocess.Popen(
@@ -75,12 +92,17 @@ class ServerProcess:
     def __exit__(self, *unused: object) -> None:
         """Ends the process, with force if need be."""
         if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+            self.kill()
             assert self._process.stdin is not None
             self._process.stdin.close()
         if self._log_folder is not None:
             self._log_folder.cleanup()
+
+    def kill(self) -> None:
+        """Ends the process at once, as a crash would, and waits until it is gone."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
 
     @property
     def process_id(self) -> int:
@@ -101,7 +123,8 @@ class ServerProcess:
 
     def _wait_until_available(self) -> None:
         deadline = time.monotonic() + self._timeout_seconds
-        self.address = self._wait_for_address(deadline)
+        match = self._wait_for_addresses(deadline)
+        self.address, self.rest_address = match["grpc"], match["rest"] or ""
         with RecommenderClient(self.address, self._model_name) as client:
             while True:
                 for version in self._versions(client):
@@ -111,10 +134,10 @@ class ServerProcess:
                         raise ServerProcessError(f"the server could not load the model: {version.error}")
                 self._check_progress(deadline, "loaded the model")
 
-    def _wait_for_address(self, deadline: float) -> str:
+    def _wait_for_addresses(self, deadline: float) -> re.Match[str]:
         while not (match := _LISTENING.search(self._log_file.read_text(encoding="utf-8", errors="replace"))):
             self._check_progress(deadline, "started")
-        return match[1]
+        return match
 
     def _versions(self, client: RecommenderClient) -> Sequence[VersionState]:
         """Returns what the server knows about the model's versions; nothing before it begins to load one."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import re
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ from pipeline.serving.messages import (
     types_pb2,
 )
 from pipeline.serving.requests import HistoryEvent, build_example
-from pipeline.serving.server import ModelServer
+from pipeline.serving.server.options import ServerOptions
+from pipeline.serving.server.server import ModelServer
 from tests.serving.saved_models import CATALOGUE, export_recommender, publish
 
 HISTORIES = ((), ("i0", "i3"), CATALOGUE[:9], CATALOGUE)
@@ -35,10 +35,8 @@ EXAMPLES = [
 @contextlib.contextmanager
 def served(model: Path) -> Iterator[RecommenderClient]:
     publish(model, model.parent / "base", 1)
-    available = threading.Event()
-    server = ModelServer(str(model.parent / "base"), "recommender", 0, on_available=lambda *_: available.set())
-    with server, RecommenderClient(server.address) as client:
-        assert available.wait(60)
+    options = ServerOptions(port=0, model_name="recommender", model_base_path=str(model.parent / "base"))
+    with ModelServer(options) as server, RecommenderClient(server.address) as client:
         yield client
 
 
@@ -102,7 +100,7 @@ def test_a_server_that_is_gone_is_an_error():
 
 
 class _OddServer(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Claims to be a recommender, and answers with a tensor of a type that no client knows."""
+    """Claims to be a recommender, and answers with a part of what it should, of an odd type."""
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         signatures = get_model_metadata_pb2.SignatureDefMap()
@@ -125,17 +123,33 @@ class _OddServer(prediction_service_pb2_grpc.PredictionServiceServicer):
         return response
 
 
-def test_an_answer_of_an_odd_type_is_an_error():
+def test_an_answer_without_its_outputs_is_an_error():
     server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_OddServer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
-    message = (
-        "serving_default, example 1 of 4: the answer cannot be read: cannot read a tensor of type number "
-        f"{types_pb2.DT_COMPLEX64}"
-    )
+    message = r"serving_default, example 1 of 4: the outputs must be \['item_ids', 'scores'\]; received \['scores'\]"
     try:
         with RecommenderClient(f"127.0.0.1:{port}") as client, pytest.raises(AnswerError, match=f"^{message}$"):
             AnswerChecker(client, timeout_seconds=60).check(EXAMPLES)
     finally:
         server.stop(None)
+
+
+def test_the_largest_batch_is_sent_and_compared(tmp_path: Path):
+    with served(export_recommender(tmp_path / "model")) as client:
+        AnswerChecker(client, timeout_seconds=60, largest_batch=33).check(EXAMPLES)
+    (tmp_path / "other").mkdir()
+    with served(export_recommender(tmp_path / "other" / "model", fault="fails from 33 examples on")) as client:
+        checker = AnswerChecker(client, timeout_seconds=60, largest_batch=33)
+        with pytest.raises(AnswerError, match=r"^serving_default, the batch of 33 examples: INVALID_ARGUMENT: "):
+            checker.check(EXAMPLES)
+
+
+def test_answers_that_come_too_late_are_refused(tmp_path: Path):
+    with served(export_recommender(tmp_path / "model")) as client:
+        checker = AnswerChecker(client, timeout_seconds=60)
+        checker.check_latency(EXAMPLES, budget_milliseconds=10_000)
+        message = r"^serving_default: 95 % of 100 single requests must be answered within 0\.001 ms each; received "
+        with pytest.raises(AnswerError, match=message):
+            checker.check_latency(EXAMPLES, budget_milliseconds=0.001)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
@@ -27,20 +28,39 @@ def is_running(process_id: int) -> bool:
 def test_a_server_process_serves_and_ends(tmp_path: Path):
     publish(export_recommender(tmp_path / "model"), tmp_path / "base", 1)
     with (
-        ServerProcess(str(tmp_path / "base"), "films", 60) as server,
+        ServerProcess(str(tmp_path / "base"), "films", 120) as server,
         RecommenderClient(server.address, "films") as client,
     ):
         assert client.recommend({}, k=1) == [Recommendation("i0", 1.0)]
         process_id = server.process_id
         assert is_running(process_id)
-        assert "listening on" in server.log_tail()
+        assert f"listening on {server.address} (gRPC)" in server.log_tail()
+        assert server.rest_address == ""
     assert not is_running(process_id)
+
+
+def test_a_server_process_takes_further_options_and_may_be_killed(tmp_path: Path):
+    publish(export_recommender(tmp_path / "model"), tmp_path / "base", 1)
+    server = ServerProcess(
+        str(tmp_path / "base"), "films", 120, with_rest=True, options=["--enable_batching", "--metrics_path=/metrics"]
+    )
+    with server:
+        connection = http.client.HTTPConnection(server.rest_address, timeout=30)
+        connection.request("POST", "/v1/models/films:predict", b'{"instances": [{"b64": ""}]}')
+        assert b'"item_ids": ["i0", "i1"' in connection.getresponse().read()
+        connection.request("GET", "/metrics")
+        assert b"batching_session:wrapped_run_count{} 1" in connection.getresponse().read()
+        connection.close()
+        server.kill()
+        assert not is_running(server.process_id)
+        with pytest.raises(ConnectionRefusedError):
+            connection.request("GET", "/metrics")
 
 
 def test_a_server_process_fails_when_the_model_does_not_load(tmp_path: Path):
     truncate(publish(export_recommender(tmp_path / "model"), tmp_path / "base", 1))
-    server = ServerProcess(str(tmp_path / "base"), "films", 60)
-    with pytest.raises(ServerProcessError, match="could not load the model: Cannot parse file"), server:
+    server = ServerProcess(str(tmp_path / "base"), "films", 120)
+    with pytest.raises(ServerProcessError, match="could not load the model: Can't parse"), server:
         pass
     assert not is_running(server.process_id)
 

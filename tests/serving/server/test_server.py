@@ -1,13 +1,11 @@
-"""The local server over a real socket: its answers, and TensorFlow Serving's codes and texts for every error."""
+"""The server over real gRPC sockets: its answers, and TensorFlow Serving's codes and texts for every error."""
 
 from __future__ import annotations
 
-import signal
-import subprocess
-import sys
-import threading
+import contextlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import ml_dtypes
@@ -18,56 +16,56 @@ from tensorflow_serving.apis import (
     classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    input_pb2,
     model_pb2,
-    model_service_pb2_grpc,
     predict_pb2,
-    prediction_service_pb2_grpc,
+    regression_pb2,
 )
 
-from pipeline.serving.server import ModelServer
-from tests.serving.saved_models import CATALOGUE, TOP_K, export_arithmetic, export_recommender, publish
-
-
-class Stubs:
-    """The services' stubs for one server, as any client of TensorFlow Serving makes them."""
-
-    def __init__(self, channel: grpc.Channel):
-        self.prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        self.models = model_service_pb2_grpc.ModelServiceStub(channel)
+from pipeline.serving.server.server import ModelServer
+from tests.serving.saved_models import (
+    CATALOGUE,
+    TOP_K,
+    export_arithmetic,
+    export_half_plus_two,
+    export_recommender,
+    publish,
+)
+from tests.serving.server.servers import PLAIN_CHANNEL, Stubs, connected, request, running_server
 
 
 @pytest.fixture(scope="module")
-def recommender(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubs]:
+def recommender_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
     base_path = tmp_path_factory.mktemp("serving") / "recommender"
     publish(export_recommender(base_path.with_name("model")), base_path, 3)
     (base_path / "notes").mkdir()
     (base_path / "4").mkdir()  # A version whose files have not arrived.
-    yield from _serve(base_path, "recommender")
+    with running_server(model_base_path=str(base_path), model_name="recommender") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def recommender(recommender_server: ModelServer) -> Iterator[Stubs]:
+    with connected(recommender_server.address) as stubs:
+        yield stubs
 
 
 @pytest.fixture(scope="module")
 def arithmetic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stubs]:
     base_path = tmp_path_factory.mktemp("serving") / "arithmetic"
     publish(export_arithmetic(base_path.with_name("model")), base_path, 1)
-    yield from _serve(base_path, "arithmetic")
+    with _serving(base_path, "arithmetic") as stubs:
+        yield stubs
 
 
-def _serve(base_path: Path, name: str) -> Iterator[Stubs]:
-    available = threading.Event()
-    server = ModelServer(str(base_path), name, port=0, on_available=lambda *_: available.set())
-    with server, grpc.insecure_channel(server.address) as channel:
-        assert available.wait(60)
-        yield Stubs(channel)
-
-
-def request(model: str | None, *, signature: str = "", **inputs: object) -> predict_pb2.PredictRequest:
-    result = predict_pb2.PredictRequest()
-    if model is not None:
-        result.model_spec.name = model
-        result.model_spec.signature_name = signature
-    for name, value in inputs.items():
-        result.inputs[name].CopyFrom(tf.make_tensor_proto(value))
-    return result
+@contextlib.contextmanager
+def _serving(base_path: Path, name: str, **options: Any) -> Iterator[Stubs]:
+    with (
+        running_server(model_base_path=str(base_path), model_name=name, **options) as server,
+        connected(server.address) as stubs,
+    ):
+        yield stubs
 
 
 def example(*history: str) -> bytes:
@@ -160,8 +158,6 @@ LABELLED.model_spec.version_label = "canary"
 OTHER_VERSION = request("recommender", examples=[b""])
 OTHER_VERSION.model_spec.version.value = 9
 NAMELESS = request("", examples=[b""])
-UNPARSABLE = request("recommender", examples=[b"a"])
-UNPARSABLE.inputs["examples"].string_val.append(b"b")
 UNKNOWN_OUTPUT = request("recommender", examples=[b""])
 UNKNOWN_OUTPUT.output_filter.append("ids")
 REPEATED_OUTPUT = request("recommender", examples=[b""])
@@ -195,19 +191,12 @@ REPEATED_OUTPUT.output_filter.extend(["scores", "scores"])
             "Signature input alias: examples(feed name: serving_default_examples:0) not found in request and no "
             "default value provided. Inputs expected to be in the request {example}, or default input alias set: ",
         ),
-        (UNPARSABLE, "INVALID_ARGUMENT", "tensor parsing error: examples"),
         (
             UNKNOWN_OUTPUT,
             "INVALID_ARGUMENT",
             "output tensor alias not found in signature: ids Outputs expected to be in the set {item_ids,scores}.",
         ),
         (REPEATED_OUTPUT, "INVALID_ARGUMENT", "duplicate output tensor alias: scores"),
-        (
-            request("recommender", signature="__saved_model_init_op"),
-            "INTERNAL",
-            "Expected prediction signature method_name to be one of {tensorflow/serving/predict, "
-            "tensorflow/serving/classify, tensorflow/serving/regress}. Was: ",
-        ),
     ],
 )
 def test_predict_errors(recommender: Stubs, bad: predict_pb2.PredictRequest, code: str, text: str):
@@ -277,40 +266,41 @@ def test_status_errors(recommender: Stubs, spec: dict | None, code: str, text: s
     assert (raised.value.code().name, raised.value.details()) == (code, text)
 
 
-def test_other_calls_are_not_implemented(recommender: Stubs):
-    with pytest.raises(grpc.RpcError) as raised:
-        recommender.prediction.Classify(classification_pb2.ClassificationRequest())
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+def test_classifies_regresses_and_does_both(tmp_path: Path):
+    publish(export_half_plus_two(tmp_path / "model"), tmp_path / "half", 5)
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.append(20.0)
+    inputs = input_pb2.Input(example_list={"examples": [example]})
+    with _serving(tmp_path / "half", "half") as stubs:
+        classified = stubs.prediction.Classify(
+            classification_pb2.ClassificationRequest(
+                model_spec={"name": "half", "signature_name": "classify_x_to_y"}, input=inputs
+            )
+        )
+        regressed = stubs.prediction.Regress(
+            regression_pb2.RegressionRequest(
+                model_spec={"name": "half", "signature_name": "regress_x_to_y"}, input=inputs
+            )
+        )
+        task = {
+            "model_spec": {"name": "half", "signature_name": "regress_x_to_y2"},
+            "method_name": "tensorflow/serving/regress",
+        }
+        both = stubs.prediction.MultiInference(inference_pb2.MultiInferenceRequest(tasks=[task], input=inputs))
+    assert [entry.score for entry in classified.result.classifications[0].classes] == [12.0]
+    assert [entry.value for entry in regressed.result.regressions] == [12.0]
+    assert [entry.value for entry in both.results[0].regression_result.regressions] == [13.0]
+    assert classified.model_spec.version.value == 5
 
 
-def test_answers_messages_beyond_grpcs_usual_limit(recommender: Stubs):
-    padding = tf.train.Example()
-    padding.features.feature["unused"].bytes_list.value.append(bytes(5 << 20))
-    response = recommender.prediction.Predict(request("recommender", examples=[padding.SerializeToString()]))
-    assert response.outputs["item_ids"].string_val[0] == b"i0"
-
-
-def test_a_port_in_use_is_refused(tmp_path: Path):
-    server = ModelServer(str(tmp_path), "recommender", port=0)
-    with server, pytest.raises(OSError, match=f"cannot listen on {server.address}"):
-        ModelServer(str(tmp_path), "recommender", port=int(server.address.rpartition(":")[2]))
-
-
-def test_the_command_announces_itself_and_stops_on_sigterm(tmp_path: Path):
-    publish(export_recommender(tmp_path / "model"), tmp_path / "base", 12)
-    command = [sys.executable, "-m", "pipeline.serving.server", "--model-name=movies", "--port=0"]
-    process = subprocess.Popen(
-        [*command, f"--base-path={tmp_path / 'base'}"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    )
-    try:
-        assert process.stdout is not None
-        words = process.stdout.readline().split()
-        assert words[:5] == ["serving", "movies", "version", "12", "on"]
-        with grpc.insecure_channel(words[5]) as channel:
-            response = Stubs(channel).prediction.Predict(request("movies", examples=[b""]))
-        assert response.model_spec.version.value == 12
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
-    finally:
-        process.kill()
-        process.wait()
+def test_a_request_that_is_no_message_is_an_error(recommender_server: ModelServer):
+    with grpc.insecure_channel(recommender_server.address, PLAIN_CHANNEL) as channel:
+        call = channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
+        with pytest.raises(grpc.RpcError) as raised:
+            call(b"\xff\xff")
+        unknown = channel.unary_unary("/tensorflow.serving.PredictionService/Forget")
+        with pytest.raises(grpc.RpcError) as unimplemented:
+            unknown(b"")
+    assert raised.value.code() is grpc.StatusCode.INTERNAL
+    assert raised.value.details() == "the request is no tensorflow.serving.PredictRequest"
+    assert unimplemented.value.code() is grpc.StatusCode.UNIMPLEMENTED
