@@ -3,11 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 # The TFX line, 1.16 or 1.21. Empty: the newest that fits this machine.
 LINE ?=
-# Passed on to `marquee run`, `marquee bench` and pytest.
+# Passed on to `marquee run`, `marquee bench`, `marquee bench-serving` and pytest.
 ARGS ?=
 # Prefix of a command that runs it where the other TFX line fits, over this same folder.
 OTHER_LINE_RUNNER ?=
 OTHER_VENV ?= .venv-other
+# A server to run the contract suite against, and its models; without: the local server, started for the purpose.
+ADDRESS ?=
+REST_ADDRESS ?=
+MODELS ?=
 
 ENVIRONMENT = $(PYTHON) -I pipeline/environment.py
 # Two processes, each with whole files, whose tests share what is slow to make.
@@ -15,7 +19,7 @@ IN_PARALLEL = -n 2 --dist loadfile
 FAST = not slow and not real_data and (not end_to_end or small_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench test lint test-fast test-other-line clean
+.PHONY: help setup run bench bench-serving test lint test-fast test-serving test-other-line clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +34,9 @@ run: setup  ## get MovieLens-100K and run the pipeline, e.g. ARGS="--set model.f
 bench: setup  ## measure a cold and a cached run on MovieLens-100K, and how fast the transformer trains
 	$(VENV)/bin/marquee bench $(ARGS)
 
+bench-serving: setup  ## measure the model server beside the direct call of the model, after `make run`
+	$(VENV)/bin/marquee bench-serving $(ARGS)
+
 test: lint  ## check the code and run every test, e.g. ARGS="-k metrics"
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)
 
@@ -40,6 +47,11 @@ lint: setup  ## check style, format and types
 
 test-fast: setup  ## run the fast tests and one small end-to-end run
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) -m "$(FAST)" $(ARGS)
+
+test-serving: setup  ## check a server's contract, e.g. ADDRESS=host:8500 REST_ADDRESS=host:8501 MODELS=/tmp/models
+	$(VENV)/bin/python -m pytest tests/serving_contract $(if $(ADDRESS),--serving-address $(ADDRESS)) \
+	  $(if $(REST_ADDRESS),--serving-rest-address $(REST_ADDRESS)) \
+	  $(if $(MODELS),--serving-models $(abspath $(MODELS))) $(ARGS)
 
 test-other-line: setup  ## the same on the other TFX line, here or through OTHER_LINE_RUNNER
 	@line=$$($(ENVIRONMENT) other-line --venv $(VENV)) || exit; \

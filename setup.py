@@ -38,6 +38,7 @@ REQUIREMENTS = [
     "tfx>=1.16,<1.22",
     "tfx-bsl>=1.16,<1.22",
     "typer>=0.12",
+    "uvloop>=0.19,<1",
 ]
 
 EXTRAS = {

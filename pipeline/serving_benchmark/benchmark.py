@@ -1,4 +1,9 @@
-"""Serves models, puts load on the server, and sets that beside the direct call of the SavedModel, in turn."""
+"""Serves models, puts load on the server, and sets that beside the direct call of the SavedModel.
+
+With one connection, direct calls and requests take turns, call by call: whatever else the machine does slows down both,
+and neither finds the processor's caches any warmer than the other. Back to back, direct calls are faster; that is told
+as well.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 from pydantic import BaseModel
 from rich.console import Console
@@ -22,7 +28,7 @@ from pipeline.config import PipelineConfig
 from pipeline.serving.messages import predict_pb2
 from pipeline.serving.process import ServerProcess
 from pipeline.serving.tensors import make_tensor, read_tensor, string_array
-from pipeline.serving_benchmark.load import LoadReport, write_requests
+from pipeline.serving_benchmark.load import CHANNEL_OPTIONS, PREDICT, LoadReport, write_requests
 from pipeline.serving_benchmark.models import ServedModel, ServedModels
 
 MODEL_NAME = "recommender"
@@ -31,10 +37,11 @@ SIZES = (0, 100_000, 1_000_000)
 CONNECTIONS = (1, 8, 32, 128)
 SECONDS = 3.0
 ROUNDS = 3
-"""Rounds of one connection beside the direct call, in turn; what is reported of them is the median."""
+"""Rounds of direct calls and requests in turn."""
 START_SECONDS = 300.0
 _REQUESTS = 256
-_DIRECT_CALLS = 200
+_CALLS = 256
+_WARM_UP_CALLS = 20
 _TOLERANCE = 1e-4
 
 
@@ -65,16 +72,18 @@ class ModelBenchmark(BaseModel):
     Attributes:
       model: what was served.
       start_seconds: from the start of the server's process to the first answer that it is available.
-      direct_milliseconds: latency of the direct call by percentile.
-      direct_per_second: calls that one thread makes.
-      ratios: median latency at one connection, without batching, by that of the direct call, round by round.
+      back_to_back_milliseconds: latency of direct calls that follow one another, by percentile.
+      direct_milliseconds: latency of direct calls in turn with requests.
+      served_milliseconds: latency of those requests, on one connection, without batching.
+      ratios: median latency of those requests by that of those direct calls, round by round.
       measurements: all loads.
     """
 
     model: ServedModel
     start_seconds: float
+    back_to_back_milliseconds: dict[int, float]
     direct_milliseconds: dict[int, float]
-    direct_per_second: float
+    served_milliseconds: dict[int, float]
     ratios: list[float]
     measurements: list[Measurement]
 
@@ -109,6 +118,7 @@ def run_serving_benchmark(
     sizes: Sequence[int] = SIZES,
     connections: Sequence[int] = CONNECTIONS,
     seconds: float = SECONDS,
+    on_measured: Callable[[ModelBenchmark], None] = lambda measured: None,
 ) -> ServingBenchmark:
     """Fits a model on what the latest run left, serves it over several catalogues, and measures.
 
@@ -120,6 +130,7 @@ def run_serving_benchmark(
       sizes: sizes of the catalogues; 0 stands for the real one.
       connections: how many clients ask at once.
       seconds: how long each load lasts.
+      on_measured: is called with the figures of each model.
 
     Raises:
       NoRunError: if there is no run.
@@ -138,6 +149,7 @@ def run_serving_benchmark(
         measured = []
         for model in models:
             measured.append(_measure_model(model, examples, connections, seconds, folder, console))
+            on_measured(measured[-1])
     return ServingBenchmark(models=measured)
 
 
@@ -153,8 +165,10 @@ def _measure_model(
     with console.status(f"{what}: calling it directly …"):
         call = _load_direct(model.path)
         expected = [call(example) for example in examples]
+        back_to_back = [_time(call, example) for example in itertools.islice(itertools.cycle(examples), _CALLS)]
     measurements: list[Measurement] = []
     direct: list[float] = []
+    served: list[float] = []
     ratios: list[float] = []
     starts: list[float] = []
     for batching in (False, True):
@@ -162,22 +176,23 @@ def _measure_model(
         options = ["--enable_batching"] if batching else []
         with ServerProcess(model.base_path, MODEL_NAME, START_SECONDS, options=options) as server:
             starts.append(time.monotonic() - started)
+            if not batching:
+                with console.status(f"{what}: direct calls and requests in turn …"):
+                    for _ in range(ROUNDS):
+                        pairs = _take_turns(call, server.address, examples)
+                        direct += [pair[0] for pair in pairs]
+                        served += [pair[1] for pair in pairs]
+                        ratios.append(float(np.divide(*reversed(np.median(pairs, axis=0)))))
             for count in connections:
                 with console.status(f"{what}: {count} connections, batching {'on' if batching else 'off'} …"):
-                    reports = []
-                    for _ in range(ROUNDS if count == 1 else 1):
-                        report = _run_load(server.address, folder, count, seconds)
-                        reports.append(report)
-                        if count == 1 and not batching:
-                            latencies = _time_direct(call, examples)
-                            direct += latencies
-                            ratios.append(float(np.median(report.latencies) / np.median(latencies)))
-                measurements.append(_summarise(reports, count, batching, expected))
+                    report = _run_load(server.address, folder, count, seconds)
+                measurements.append(_summarise(report, count, batching, expected))
     return ModelBenchmark(
         model=model,
         start_seconds=float(np.median(starts)),
+        back_to_back_milliseconds=_percentiles(back_to_back),
         direct_milliseconds=_percentiles(direct),
-        direct_per_second=len(direct) / sum(direct),
+        served_milliseconds=_percentiles(served),
         ratios=ratios,
         measurements=measurements,
     )
@@ -191,6 +206,9 @@ def _load_direct(path: str) -> Callable[[bytes], Answer]:
     """Returns what a program without a server would do: call the signature of the SavedModel that it has loaded."""
     import tensorflow as tf
 
+    from modules.models.custom_ops import register_custom_ops
+
+    register_custom_ops(path)
     loaded = tf.saved_model.load(path)
     signature = loaded.signatures["serving_default"]
 
@@ -202,30 +220,35 @@ def _load_direct(path: str) -> Callable[[bytes], Answer]:
     return call
 
 
-def _time_direct(call: Callable[[bytes], Answer], examples: Sequence[bytes]) -> list[float]:
-    latencies = []
-    for example in itertools.islice(itertools.cycle(examples), _DIRECT_CALLS):
-        started = time.perf_counter()
-        call(example)
-        latencies.append(time.perf_counter() - started)
-    return latencies
+def _take_turns(call: Callable[[bytes], Answer], address: str, examples: Sequence[bytes]) -> list[tuple[float, float]]:
+    """Returns the seconds of a direct call and of a request for the same, in turn, for some examples."""
+    with grpc.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
+        predict = channel.unary_unary(PREDICT)
+        requests = [_request(example) for example in examples]
+        chosen = list(itertools.islice(itertools.cycle(zip(examples, requests, strict=True)), _CALLS))
+        for example, request in chosen[:_WARM_UP_CALLS]:
+            call(example)
+            predict(request)
+        return [(_time(call, example), _time(predict, request)) for example, request in chosen]
 
 
-def _summarise(
-    reports: Sequence[LoadReport], connections: int, batching: bool, expected: Sequence[Answer]
-) -> Measurement:
-    latencies = [seconds for report in reports for seconds in report.latencies]
+def _time(function: Callable[[bytes], Any], argument: bytes) -> float:
+    started = time.perf_counter()
+    function(argument)
+    return time.perf_counter() - started
+
+
+def _summarise(report: LoadReport, connections: int, batching: bool, expected: Sequence[Answer]) -> Measurement:
     other = sum(
         any(not _is_same(base64.b64decode(answer), wanted) for answer in answers)
-        for report in reports
         for answers, wanted in zip(report.answers, expected, strict=True)
     )
     return Measurement(
         connections=connections,
         batching=batching,
-        requests_per_second=float(np.median([len(report.latencies) / report.seconds for report in reports])),
-        milliseconds=_percentiles(latencies),
-        errors=sum(sum(report.errors.values()) for report in reports),
+        requests_per_second=len(report.latencies) / report.seconds,
+        milliseconds=_percentiles(report.latencies),
+        errors=sum(report.errors.values()),
         other_lists=other,
     )
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail, load_config_or_fail
 
 if TYPE_CHECKING:
-    from pipeline.serving_benchmark.benchmark import ServingBenchmark
+    from pipeline.serving_benchmark.benchmark import ModelBenchmark
 
 
 def register(app: typer.Typer) -> None:
@@ -42,46 +42,54 @@ def bench_serving(
     console = Console()
     try:
         benchmark = run_serving_benchmark(
-            config, overrides, settings, console, chosen_sizes, chosen_connections, seconds
+            config,
+            overrides,
+            settings,
+            console,
+            chosen_sizes,
+            chosen_connections,
+            seconds,
+            lambda measured: print_model(measured, console),
         )
     except (NoRunError, FileNotFoundError, ServingBenchmarkError, ServerProcessError) as error:
         raise fail(str(error)) from error
-    print_serving(benchmark, console)
     if output is not None:
         write_text_atomically(output, benchmark.model_dump_json(indent=2))
 
 
-def print_serving(benchmark: ServingBenchmark, console: Console) -> None:
-    """Prints the figures for a person."""
-    for one in benchmark.models:
-        recall = "" if one.model.retrieval == "exact" else f", recall@100 {one.model.recall:.3f}"
-        table = Table(
-            title=f"{one.model.num_items:,} titles, {one.model.retrieval} retrieval{recall}; the server starts in "
-            f"{one.start_seconds:.1f} s",
-            title_justify="left",
-            box=None,
-            pad_edge=False,
-        )
-        for name in ("connections", "batching"):
-            table.add_column(name, justify="left")
-        for name in ("requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "other lists"):
-            table.add_column(name, justify="right")
-        table.add_row(
-            "direct call", "", f"{one.direct_per_second:,.0f}", *(f"{v:.2f}" for v in one.direct_milliseconds.values())
-        )
-        for m in one.measurements:
-            latencies = [f"{value:.2f}" for value in m.milliseconds.values()] or ["", "", ""]
-            cells = [f"{m.requests_per_second:,.0f}", *latencies, str(m.errors), str(m.other_lists)]
-            table.add_row(str(m.connections), "on" if m.batching else "off", *cells)
-        console.print(table, highlight=False)
-        ratios = one.ratios
-        console.print(
-            f"p50 of one connection : direct call {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
-            f"{max(ratios):.2f} over {len(ratios)} rounds of each, in turn)."
-            + (f" Requests/s of 32 connections with batching : one without {one.gain:.2f}." if one.gain else "")
-            + "\n",
-            highlight=False,
-        )
+def print_model(one: ModelBenchmark, console: Console) -> None:
+    """Prints the figures of a model for a person."""
+    recall = "" if one.model.retrieval == "exact" else f", recall@100 {one.model.recall:.3f}"
+    table = Table(
+        title=f"{one.model.num_items:,} titles, {one.model.retrieval} retrieval{recall}; the server starts in "
+        f"{one.start_seconds:.1f} s",
+        title_justify="left",
+        box=None,
+        pad_edge=False,
+    )
+    for name in ("connections", "batching"):
+        table.add_column(name, justify="left")
+    for name in ("requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "other lists"):
+        table.add_column(name, justify="right")
+    for name, milliseconds in (
+        ("direct calls, back to back", one.back_to_back_milliseconds),
+        ("direct calls, in turn with …", one.direct_milliseconds),
+        ("… requests on 1 connection", one.served_milliseconds),
+    ):
+        table.add_row(name, "", "", *(f"{value:.2f}" for value in milliseconds.values()))
+    for m in one.measurements:
+        latencies = [f"{value:.2f}" for value in m.milliseconds.values()] or ["", "", ""]
+        cells = [f"{m.requests_per_second:,.0f}", *latencies, str(m.errors), str(m.other_lists)]
+        table.add_row(str(m.connections), "on" if m.batching else "off", *cells)
+    console.print(table, highlight=False)
+    ratios = one.ratios
+    console.print(
+        f"p50 of a request : direct call, in turn, {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
+        f"{max(ratios):.2f} over {len(ratios)} rounds)."
+        + (f" Requests/s of 32 connections with batching : one without {one.gain:.2f}." if one.gain else "")
+        + "\n",
+        highlight=False,
+    )
 
 
 def _numbers(option: str, text: str, least: int) -> list[int]:

@@ -16,8 +16,8 @@ from pathlib import Path
 import grpc
 from pydantic import BaseModel
 
-_PREDICT = "/tensorflow.serving.PredictionService/Predict"
-_CHANNEL_OPTIONS = (
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),
     ("grpc.use_local_subchannel_pool", 1),  # Connections of their own, instead of one that all share.
     ("grpc.max_receive_message_length", -1),
@@ -60,9 +60,9 @@ async def _run_load(address: str, requests: Sequence[bytes], connections: int, s
     answers: list[set[bytes]] = [set() for _ in requests]
 
     async def ask(position: int, warm_until: float, end: float) -> None:
-        async with grpc.aio.insecure_channel(address, options=_CHANNEL_OPTIONS) as channel:
+        async with grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS) as channel:
             # Bytes in, bytes out: what a client makes of them is not the server's time.
-            predict = channel.unary_unary(_PREDICT)
+            predict = channel.unary_unary(PREDICT)
             while (started := time.perf_counter()) < end:
                 try:
                     answer = await predict(requests[position], timeout=_TIMEOUT_SECONDS)

@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import config_pb2
 
+from modules.models.custom_ops import register_custom_ops
 from pipeline.serving.errors import StatusError, status_code
 from pipeline.serving.messages import meta_graph_pb2, predict_pb2
 from pipeline.serving.server import warm_up
@@ -74,6 +75,7 @@ class Servable:
         self._scheduler = RunScheduler(self._run_values, num_threads or os.cpu_count() or 1, batching, metrics)
         try:
             with self._session.graph.as_default():
+                register_custom_ops(path)
                 meta_graph = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], path)
             self._signatures = dict(meta_graph.signature_def)
             self.signatures_by_name: Mapping[str, Signature] = {

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 
+import uvloop
 from absl import logging
 from aiohttp import web
 
@@ -135,7 +136,7 @@ class ModelServer:
 
     def _run_loop(self) -> None:
         try:
-            asyncio.run(self._serve())
+            uvloop.run(self._serve())
         except BaseException as error:
             if self._started.done():
                 raise
