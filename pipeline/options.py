@@ -22,6 +22,7 @@ SetOption = Annotated[
     list[str],
     typer.Option("--set", "-s", help="Override a field, e.g. `--set model.family=popularity`. Repeatable."),
 ]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def load_config_or_fail(name: str, overrides: Iterable[str]) -> PipelineConfig:

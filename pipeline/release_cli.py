@@ -16,13 +16,13 @@ from pipeline.config import PipelineConfig
 from pipeline.options import (
     DEFAULT_CONFIG,
     ConfigOption,
+    JsonOption,
     SetOption,
     fail,
     load_config_or_fail,
 )
 
 if TYPE_CHECKING:
-    from pipeline.serving.release.folder import ServingFolder
     from pipeline.serving.release.live_server import LiveServer
     from pipeline.serving.release.plans import Plan
     from pipeline.serving.release.shadow_report import ShadowReport
@@ -43,7 +43,8 @@ LogsOption = Annotated[
     str | None,
     typer.Option(
         "--logs",
-        help="Pattern of the files of logged requests; by default those of the model's logging_config.",
+        help="Pattern of the files of logged requests, of which only the last part may hold wildcards; by default "
+        "those of the model's logging_config.",
         metavar="PATTERN",
     ),
 ]
@@ -54,7 +55,18 @@ SlowdownOption = Annotated[
 OverlapOption = Annotated[
     float | None, typer.Option(min=0.0, max=1.0, help="Least mean overlap of the first ten titles; by default any.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+TlsCaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        help="Encrypt, and trust the certificate authorities in this PEM file.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+
+SPOKEN_AGAINST = 3
+"""Exit code when something speaks against the canary; 1 is that of an error."""
 
 
 def register(app: typer.Typer) -> None:
@@ -73,12 +85,27 @@ def canary(
     note: NoteOption = "",
     by: ByOption = None,
     timeout: TimeoutOption = 120.0,
+    tls_ca: TlsCaOption = None,
 ) -> None:
-    """Give a version, by default the latest pushed, the label `canary`: who asks for the label gets it."""
+    """Give a version, by default the latest pushed, the label `canary`: who asks for the label gets it.
+
+    The first release of all writes models.config; a server that was started otherwise then serves this model only.
+    """
     settings = load_config_or_fail(config, overrides)
+    from pipeline.serving.release.folder import ServingFolder
     from pipeline.serving.release.plans import plan_canary
 
-    _release(settings, "release", plan_canary(_folder(settings), version), address, offline, note, by, timeout)
+    _release(
+        settings,
+        "release",
+        plan_canary(ServingFolder.of(settings), version),
+        address,
+        tls_ca,
+        offline,
+        note,
+        by,
+        timeout,
+    )
 
 
 @release_app.command(epilog="Example: marquee release stable --shadow --min-overlap 0.3 --note 'ndcg@10 + 4 %'")
@@ -98,8 +125,12 @@ def stable(
     note: NoteOption = "",
     by: ByOption = None,
     timeout: TimeoutOption = 120.0,
+    tls_ca: TlsCaOption = None,
 ) -> None:
-    """Give the canary's version, or another, the label `stable`. The canary's label stays where it is."""
+    """Give the canary's version, or another, the label `stable`. The canary's label stays where it is.
+
+    The first release of all writes models.config; a server that was started otherwise then serves this model only.
+    """
     settings = load_config_or_fail(config, overrides)
     if shadow and offline:
         raise fail("--shadow needs a server that answers; --offline says that there is none")
@@ -117,7 +148,7 @@ def stable(
         if shadow
         else None
     )
-    _release(settings, "release", plan_stable(version), address, offline, note, by, timeout, compare)
+    _release(settings, "release", plan_stable(version), address, tls_ca, offline, note, by, timeout, compare)
 
 
 @release_app.command(name="shadow", epilog="Example: marquee release shadow --requests 500")
@@ -129,20 +160,22 @@ def shadow_(
     max_slowdown: SlowdownOption = 1.5,
     min_overlap: OverlapOption = None,
     address: AddressOption = None,
+    tls_ca: TlsCaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare the canary with stable on logged requests and move nothing; exit code 1 if anything speaks against it."""
+    """Compare the canary with stable on logged requests and move nothing; exit code 3 if anything speaks against it."""
     settings = load_config_or_fail(config, overrides)
+    from pipeline.serving.errors import ServingError
     from pipeline.serving.release.errors import ReleaseError
 
     try:
-        with _server(settings, address) as server:
+        with _server(settings, address, tls_ca) as server:
             report = _compare(settings, server, logs, requests, max_slowdown, min_overlap, quiet=as_json)
-    except ReleaseError as error:
+    except (ReleaseError, ServingError, ValueError, OSError) as error:
         raise fail(str(error)) from error
     if as_json:
         print(report.model_dump_json(indent=2))
-    raise typer.Exit(1 if report.refusals else 0)
+    raise typer.Exit(SPOKEN_AGAINST if report.refusals else 0)
 
 
 @release_app.command(epilog="Example: marquee release status --json | jq .labels")
@@ -150,19 +183,21 @@ def status(
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = [],  # noqa: B006
     address: AddressOption = None,
+    tls_ca: TlsCaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show the labels, the pushed versions with their state on the server, and the record of moves."""
     settings = load_config_or_fail(config, overrides)
     from pipeline.serving.release.errors import ReleaseError
     from pipeline.serving.release.evidence import find_evidence
+    from pipeline.serving.release.folder import ServingFolder
     from pipeline.serving.release.overview import look, print_overview
 
-    folder = _folder(settings)
+    folder = ServingFolder.of(settings)
     try:
-        with _server(settings, address) as server:
+        with _server(settings, address, tls_ca) as server:
             overview = look(folder, server, find_evidence(settings.metadata_path, folder.model_name))
-    except ReleaseError as error:
+    except (ReleaseError, ValueError, OSError) as error:
         raise fail(str(error)) from error
     if as_json:
         print(overview.model_dump_json(indent=2))
@@ -178,24 +213,27 @@ def rollback(
     note: NoteOption = "",
     by: ByOption = None,
     timeout: TimeoutOption = 120.0,
+    tls_ca: TlsCaOption = None,
 ) -> None:
     """Put `stable` back to the version before its last release. A canary on the version left goes with it."""
     settings = load_config_or_fail(config, overrides)
+    from pipeline.serving.release.folder import ServingFolder
     from pipeline.serving.release.plans import plan_rollback
 
-    _release(settings, "rollback", plan_rollback(_folder(settings)), address, offline, note, by, timeout)
+    _release(
+        settings, "rollback", plan_rollback(ServingFolder.of(settings)), address, tls_ca, offline, note, by, timeout
+    )
 
 
-def _folder(settings: PipelineConfig) -> ServingFolder:
-    from pipeline.serving.release.folder import ServingFolder
-
-    return ServingFolder(Path(settings.serving_directory).parent, settings.serving.model_name)
-
-
-def _server(settings: PipelineConfig, address: str | None) -> LiveServer:
+def _server(settings: PipelineConfig, address: str | None, tls_ca: Path | None) -> LiveServer:
+    from pipeline.serving.channels import TlsOptions
     from pipeline.serving.release.live_server import LiveServer
 
-    return LiveServer(address or f"localhost:{settings.serving.port}", settings.serving.model_name)
+    return LiveServer(
+        address or f"localhost:{settings.serving.port}",
+        settings.serving.model_name,
+        tls=None if tls_ca is None else TlsOptions(tls_ca),
+    )
 
 
 def _compare(
@@ -210,11 +248,12 @@ def _compare(
     """Replays requests, and shows how the labels compare unless `quiet`."""
     from pipeline.serving.prediction_logs import logged_requests
     from pipeline.serving.release.errors import ReleaseError
+    from pipeline.serving.release.folder import ServingFolder
     from pipeline.serving.release.log_pattern import log_pattern
     from pipeline.serving.release.overview import print_shadow
     from pipeline.serving.release.shadow import Limits, compare
 
-    pattern = logs or log_pattern(_folder(settings))
+    pattern = logs or log_pattern(ServingFolder.of(settings))
     with Console(stderr=True).status("replaying logged requests …"):
         found = logged_requests(pattern, server.model_name, count)
         if not found:
@@ -230,6 +269,7 @@ def _release(
     action: Literal["release", "rollback"],
     plan: Plan,
     address: str | None,
+    tls_ca: Path | None,
     offline: bool,
     note: str,
     by: str | None,
@@ -242,16 +282,17 @@ def _release(
     from pipeline.serving.errors import ServingError
     from pipeline.serving.release.errors import ReleaseError
     from pipeline.serving.release.evidence import find_evidence
+    from pipeline.serving.release.folder import ServingFolder
     from pipeline.serving.release.overview import print_moves
     from pipeline.serving.release.record import who_am_i
     from pipeline.serving.release.release import make_release
 
     if offline and address is not None:
         raise fail(f"--offline says that no server runs; received --address {address} as well")
-    folder, console = _folder(settings), Console()
+    folder, console = ServingFolder.of(settings), Console()
     try:
         with contextlib.ExitStack() as stack:
-            server = None if offline else stack.enter_context(_server(settings, address))
+            server = None if offline else stack.enter_context(_server(settings, address, tls_ca))
             moves = make_release(
                 folder,
                 plan,
@@ -264,8 +305,12 @@ def _release(
                 compare=compare,
                 tell=lambda step: console.print(f"  [dim]{escape(step)}[/dim]", highlight=False, soft_wrap=True),
             )
-    except ReleaseError as error:
-        unreachable = isinstance(error.__cause__, ServingError) and error.__cause__.code is StatusCode.UNAVAILABLE
+    except (ReleaseError, ValueError, OSError) as error:
+        unreachable = (
+            compare is None
+            and isinstance(error.__cause__, ServingError)
+            and error.__cause__.code is StatusCode.UNAVAILABLE
+        )
         hint = ". Start one by `marquee serve`, or give --offline to write the file only" if unreachable else ""
         raise fail(f"{error}{hint}") from error
     if moves:

@@ -58,7 +58,8 @@ def serve(
     tls: Annotated[
         Path | None,
         typer.Option(
-            help="An ssl_config_file of TensorFlow Serving, with key and certificates: encrypts gRPC.",
+            help="An ssl_config_file of TensorFlow Serving, with key and certificates: encrypts gRPC. Commands reach "
+            "such a server with --tls-ca.",
             exists=True,
             dir_okay=False,
         ),
@@ -83,16 +84,16 @@ def serve(
         raise fail(f"--log-requests is kept in models.config; set logging_config in {model_config} instead")
     if metrics and not rest:
         raise fail("--metrics are shown on the REST port; leave --no-rest out")
-    failure = None
     log = Path(settings.log_directory) / "serve.log"
-    with terminal.log_to_file(log):
-        from pipeline.serving.release.errors import ReleaseError
-        from pipeline.serving.release.folder import ServingFolder
-        from pipeline.serving.server.config_files import DEFAULT_METRICS_PATH
-        from pipeline.serving.server.options import ServerOptions
+    from pipeline.serving.release.errors import ReleaseError
+    from pipeline.serving.release.folder import ServingFolder
 
-        folder = ServingFolder(Path(settings.workspace) / "serving", settings.serving.model_name)
-        try:
+    folder = ServingFolder.of(settings)
+    try:
+        with terminal.log_to_file(log):
+            from pipeline.serving.server.config_files import DEFAULT_METRICS_PATH
+            from pipeline.serving.server.options import ServerOptions
+
             if log_requests is not None:
                 keep_logging(folder, log_requests)
             options = ServerOptions(
@@ -111,10 +112,8 @@ def serve(
             if not folder.pushed_versions() and model_config is None:
                 print(f"waiting for the first model in {folder.versions}; log: {log}", flush=True)
             _run(options)
-        except (OSError, ConfigError, ReleaseError) as error:
-            failure = str(error)
-    if failure is not None:
-        raise fail(failure)
+    except (OSError, ConfigError, ReleaseError) as error:
+        raise fail(str(error)) from error
 
 
 def keep_logging(folder: ServingFolder, rate: float) -> None:

@@ -21,6 +21,7 @@ from pipeline.config import PipelineConfig
 from pipeline.options import (
     DEFAULT_CONFIG,
     ConfigOption,
+    JsonOption,
     SetOption,
     fail,
     load_config_or_fail,
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from tensorflow_metadata.proto.v0 import schema_pb2
 
     from pipeline.lookup import User
+    from pipeline.serving.channels import TlsOptions
     from pipeline.serving.methods import RecommenderMethods
     from pipeline.serving.requests import HistoryEvent
     from pipeline.serving.results import Recommendations
@@ -38,16 +40,20 @@ if TYPE_CHECKING:
 DEFAULT_LABEL = "stable"
 """The label that answers where `marquee release` has given it to a version."""
 
+MAX_TIMEOUT_SECONDS = 86_400.0
+"""Longest deadline of a request: nobody waits longer, and gRPC takes one of centuries for one that has passed."""
+
 AddressOption = Annotated[
     str | None,
     typer.Option(help="A model server's host:port, the local one or TensorFlow Serving; by default the local one."),
 ]
 CountOption = Annotated[int, typer.Option("--count", "-k", min=1, help="Titles to ask for.")]
-TimeoutOption = Annotated[float, typer.Option(min=0.001, help="Deadline of the request, in seconds.")]
+TimeoutOption = Annotated[
+    float, typer.Option(min=0.001, max=MAX_TIMEOUT_SECONDS, help="Deadline of the request, in seconds.")
+]
 WaitOption = Annotated[
     float, typer.Option(min=0.0, help="Seconds to wait for a server that is starting and for its first model.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, with the version that answered.")]
 UserOption = Annotated[
     str, typer.Option("--user", help="User id; profile and history are read from the source tables.")
 ]
@@ -61,8 +67,24 @@ LabelOption = Annotated[
         "An empty one asks the latest version."
     ),
 ]
-VersionOption = Annotated[int | None, typer.Option("--model-version", min=0, help="Ask this version.")]
+VersionOption = Annotated[int | None, typer.Option("--model-version", min=0, max=2**63 - 1, help="Ask this version.")]
 RestOption = Annotated[bool, typer.Option("--rest", help="Ask over the REST API instead of gRPC.")]
+AuthorityOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-ca",
+        help="PEM certificates of the authorities that may vouch for the server; encrypts the connection.",
+        exists=True,
+        dir_okay=False,
+    ),
+]
+CertificateOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--tls-cert", help="PEM certificate to show to a server that asks for one.", exists=True, dir_okay=False
+    ),
+]
+KeyOption = Annotated[Path | None, typer.Option("--tls-key", help="Its PEM private key.", exists=True, dir_okay=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -82,15 +104,23 @@ def recommend(
     label: LabelOption = None,
     model_version: VersionOption = None,
     rest: RestOption = False,
+    tls_ca: AuthorityOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
     timeout: TimeoutOption = 5.0,
     wait: WaitOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model server for a user's recommendations."""
+    from pipeline.serving.requests import Query
+
     settings = load_config_or_fail(config, overrides)
     schema = load_schema_or_fail(settings)
-    with _client(settings, schema, address, timeout, label, model_version, rest) as client:
+    tls = _tls(tls_ca, tls_cert, tls_key)
+    with _client(settings, schema, address, timeout, label, model_version, rest, tls) as client:
         found, history, now = _find_user(settings, schema, user, timestamp)
+        # Refuses what cannot be sent before a server is waited for.
+        client.calls.recommend([Query(found.columns, history, timestamp=now)], count, numbered=False)
         _await_model(client, wait)
         answer = client.recommend(found.columns, history, timestamp=now, k=count)
         _show(settings, schema, answer, f"For user {user} ({_describe(found, history)})", as_json, user=user)
@@ -106,17 +136,24 @@ def rank(
     label: LabelOption = None,
     model_version: VersionOption = None,
     rest: RestOption = False,
+    tls_ca: AuthorityOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
     timeout: TimeoutOption = 5.0,
     wait: WaitOption = 30.0,
     as_json: JsonOption = False,
 ) -> None:
     """Ask a model server to put titles into order for a user."""
+    from pipeline.serving.requests import Query
+
     settings = load_config_or_fail(config, overrides)
     schema = load_schema_or_fail(settings)
     candidates = [item.strip() for item in items.split(",") if item.strip()]
-    with _client(settings, schema, address, timeout, label, model_version, rest) as client:
+    tls = _tls(tls_ca, tls_cert, tls_key)
+    with _client(settings, schema, address, timeout, label, model_version, rest, tls) as client:
         found, history, now = _find_user(settings, schema, user, timestamp)
         _require_titles(settings, schema, candidates)
+        client.calls.rank(Query(found.columns, history, timestamp=now), candidates)
         _await_model(client, wait)
         answer = client.rank(found.columns, history, candidates=candidates, timestamp=now)
         title = f"In order for user {user} ({_describe(found, history)})"
@@ -132,6 +169,9 @@ def similar(
     label: LabelOption = None,
     model_version: VersionOption = None,
     rest: RestOption = False,
+    tls_ca: AuthorityOption = None,
+    tls_cert: CertificateOption = None,
+    tls_key: KeyOption = None,
     timeout: TimeoutOption = 5.0,
     wait: WaitOption = 30.0,
     as_json: JsonOption = False,
@@ -139,8 +179,10 @@ def similar(
     """Ask a model server for the titles most like one: "because you watched"."""
     settings = load_config_or_fail(config, overrides)
     schema = load_schema_or_fail(settings)
-    with _client(settings, schema, address, timeout, label, model_version, rest) as client:
+    tls = _tls(tls_ca, tls_cert, tls_key)
+    with _client(settings, schema, address, timeout, label, model_version, rest, tls) as client:
         known = _require_titles(settings, schema, [item])
+        client.calls.similar([item], count)
         _await_model(client, wait)
         answer = client.similar(item, k=count)
         _show(settings, schema, answer, f"Because you watched {known[item].get('title', item)}", as_json, item=item)
@@ -155,6 +197,7 @@ def _client(
     label: str | None,
     version: int | None,
     rest: bool,
+    tls: TlsOptions | None,
 ) -> Iterator[RecommenderMethods]:
     """Connects; turns what the server, the schema or the tables refuse into one sentence."""
     from pipeline.serving.errors import RequestError, ServingError
@@ -170,11 +213,25 @@ def _client(
         from pipeline.serving.rest_client import RestRecommenderClient as kind
     else:
         from pipeline.serving.client import RecommenderClient as kind
+    name = settings.serving.model_name
     try:
-        with kind(target, settings.serving.model_name, timeout, schema, version=version, label=label or None) as client:
+        client = kind(target, name, timeout, schema, version=version, label=label or None, tls=tls)
+    except (ValueError, OSError) as error:  # An argument out of its range, or a file that cannot be used.
+        raise fail(str(error)) from error
+    try:
+        with client:
             yield client
     except (ServingError, RequestError, SchemaError, DataQualityError) as error:
         raise fail(str(error)) from error
+
+
+def _tls(authority: Path | None, certificate: Path | None, key: Path | None) -> TlsOptions | None:
+    """Returns how the connection is encrypted; None if no option asks for it."""
+    from pipeline.serving.channels import TlsOptions
+
+    if (certificate is None) != (key is None):
+        raise fail("--tls-cert and --tls-key go together")
+    return None if authority is certificate is None else TlsOptions(authority, certificate, key)
 
 
 def _default_label(settings: PipelineConfig) -> str | None:

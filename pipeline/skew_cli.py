@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Annotated
 
@@ -11,12 +12,13 @@ from rich.console import Console
 from pipeline.options import (
     DEFAULT_CONFIG,
     ConfigOption,
+    JsonOption,
     SetOption,
     fail,
     load_config_or_fail,
     load_schema_or_fail,
 )
-from pipeline.release_cli import JsonOption, LogsOption
+from pipeline.release_cli import LogsOption
 
 SKEW_FOUND = 3
 """Exit code when a feature has moved; 1 is that of an error."""
@@ -50,18 +52,16 @@ def skew(
     from pipeline.serving.release.log_pattern import log_pattern
     from pipeline.serving.skew.measure import Tolerances, measure_skew
     from pipeline.serving.skew.report import print_skew
-    from pipeline.serving.skew.served import SkewError
 
     failure, report = "", None
     console, log = Console(), Path(settings.log_directory) / "skew.log"
     try:
-        pattern = logs or log_pattern(
-            ServingFolder(Path(settings.serving_directory).parent, settings.serving.model_name)
-        )
-        with console.status("measuring …"), terminal.log_to_file(log):
+        pattern = logs or log_pattern(ServingFolder.of(settings))
+        # Standard output is the JSON's alone, and standard error goes to the log.
+        with contextlib.nullcontext() if as_json else console.status("measuring …"), terminal.log_to_file(log):
             tolerances = Tolerances(max_l_infinity, max_jensen_shannon)
             report = measure_skew(settings, schema, pattern, most, tolerances, run_id)
-    except (ReleaseError, SkewError, OSError) as error:
+    except (ReleaseError, ValueError, OSError) as error:
         failure = str(error)
     if report is None:
         raise fail(failure)

@@ -1,8 +1,11 @@
 """Settings of every test; pytest imports this before any test module, and so before TensorFlow."""
 
 import os
+from collections.abc import Iterator
 
 import hypothesis
+import pytest
+from absl import logging
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")  # TensorFlow Recommenders needs Keras 2.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -10,3 +13,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # The same examples on every run; no deadline, since the first call of a TensorFlow function traces it.
 hypothesis.settings.register_profile("marquee", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("marquee")
+
+
+@pytest.fixture(autouse=True)
+def _keep_verbosity() -> Iterator[None]:
+    """Commands set how much absl logs, for the whole process: the next test must not notice."""
+    verbosity = logging.get_verbosity()
+    yield
+    logging.set_verbosity(verbosity)

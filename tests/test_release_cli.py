@@ -13,11 +13,13 @@ from typer.testing import CliRunner, Result
 
 from pipeline import release_cli, skew_cli
 from pipeline.serving.messages import example_pb2, predict_pb2
+from pipeline.serving.record_files import frame
 from pipeline.serving.release.live_server import LiveServer
 from pipeline.serving.release.model_config_file import labels_of, read_config, write_config
 from pipeline.serving.server.options import ServerOptions
 from pipeline.serving.server.server import ModelServer
 from pipeline.serving.tensors import make_tensor, string_array
+from tests.serving.certificates import Authority
 from tests.serving.saved_models import export_recommender, publish
 from tests.serving.skew_world import log_requests, make_world, write_workspace
 
@@ -61,9 +63,10 @@ def address(workspace: Path) -> Iterator[str]:
         yield server.address
 
 
-def invoke(workspace: Path, *arguments: str) -> Result:
+def invoke(workspace: Path, *arguments: str, terminal: bool = False) -> Result:
     options = ("--config", "synthetic", "--set", f"workspace={workspace}")
-    return CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": "200", "TERM": "dumb", "NO_COLOR": "1"})
+    kind = {"TERM": "xterm", "FORCE_COLOR": "1"} if terminal else {"TERM": "dumb", "NO_COLOR": "1"}
+    return CliRunner().invoke(app, [*arguments, *options], env={"COLUMNS": "200", **kind})
 
 
 def labels(workspace: Path) -> dict[str, int]:
@@ -130,11 +133,69 @@ def test_a_comparison_moves_nothing_and_its_exit_code_tells_what_came_of_it(work
     arguments = ("release", "shadow", "--requests", "10", "--address", address, "--json", "--max-slowdown")
     good = invoke(workspace, *arguments, "100")
     bad = invoke(workspace, *arguments, "100", "--min-overlap", "1")
-    assert (good.exit_code, bad.exit_code) == (0, 1)
+    assert (good.exit_code, bad.exit_code) == (0, release_cli.SPOKEN_AGAINST) == (0, 3)
     assert json.loads(good.stdout)["requests"] == 10
     assert json.loads(good.stdout)["refusals"] == []
+    assert json.loads(good.stdout)["notes"] == ["latency is not judged: both answered 10 requests; it takes 50"]
     assert "the lists overlap by" in json.loads(bad.stdout)["refusals"][0]
     assert (workspace / "serving" / "models.config").read_bytes() == before
+
+
+def test_the_first_release_says_what_becomes_of_a_server_that_was_started_otherwise(workspace: Path) -> None:
+    options = ServerOptions(
+        port=0, model_name="recommender", model_base_path=str(workspace / "serving" / "recommender")
+    )
+    with ModelServer(options) as server, LiveServer(server.address, "recommender") as live:
+        live.wait_until_available(12, 20, {})
+        result = invoke(workspace, "release", "stable", "--version", "11", "--address", server.address)
+        assert result.exit_code == 0, result.output
+        assert "the server's whole configuration is replaced, whatever it was started with" in result.stdout
+    for command in ("canary", "stable"):
+        text = " ".join(CliRunner().invoke(app, ["release", command, "--help"]).stdout.replace("│", " ").split())
+        assert "a server that was started otherwise then serves this model only" in text
+
+
+def test_a_server_that_encrypts_is_reached_by_its_authority(workspace: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.issue("server")
+    ssl_config = tmp_path / "ssl.config"
+    ssl_config.write_text(
+        f"server_key: {json.dumps(pair.key.read_text())}\nserver_cert: {json.dumps(pair.certificate.read_text())}"
+    )
+    config_file = workspace / "serving" / "models.config"
+    assert invoke(workspace, "release", "stable", "--version", "11", "--offline").exit_code == 0
+    options = ServerOptions(
+        port=0,
+        model_config_file=str(config_file),
+        allow_version_labels_for_unavailable_models=True,
+        ssl_config_file=str(ssl_config),
+    )
+    with ModelServer(options) as server:
+        arguments = ("release", "canary", "--version", "12", "--address", server.address)
+        refused = invoke(workspace, *arguments)
+        assert refused.exit_code == 1
+        assert "Nothing has changed" in refused.stderr
+        result = invoke(workspace, *arguments, "--tls-ca", str(authority.certificate))
+        assert result.exit_code == 0, result.output
+    assert labels(workspace) == {"stable": 11, "canary": 12}
+
+
+def test_files_that_cannot_be_read_or_written_are_told_in_a_sentence(workspace: Path, address: str) -> None:
+    record = workspace / "serving" / "requests-20260101T000000Z-1.tfrecord"
+    record.write_bytes(frame(b"nothing of the kind"))
+    for arguments in (["release", "shadow"], ["release", "stable", "--shadow"]):
+        result = invoke(workspace, *arguments, "--address", address, "--logs", str(record))
+        assert result.exit_code == 1
+        assert f"marquee: {record}: record 1 is no PredictionLog" in result.stderr
+        assert isinstance(result.exception, SystemExit)
+    lock = workspace / "serving" / ".release.lock"
+    lock.unlink()
+    lock.mkdir()
+    for arguments in (["release", "canary", "--offline"], ["rollback", "--offline"]):
+        result = invoke(workspace, *arguments)
+        assert result.exit_code == 1
+        assert result.stderr.startswith("marquee: [Errno 21] Is a directory")
+        assert isinstance(result.exception, SystemExit)
 
 
 def test_without_a_server_a_release_says_what_can_be_done(workspace: Path) -> None:
@@ -189,5 +250,13 @@ def test_skew_is_measured_in_logged_requests_and_told_by_the_exit_code(tmp_path:
     assert result.exit_code == skew_cli.SKEW_FOUND
     features = json.loads(result.stdout)["features"]
     assert [feature["feature"] for feature in features if feature["moved"]] == ["age"]
+    # A terminal gets nothing but the JSON either.
+    result = invoke(tmp_path, "skew", "--logs", moved, "--json", terminal=True)
+    assert json.loads(result.stdout)["features"] == features
+    record = tmp_path / "no-log.tfrecord"
+    record.write_bytes(frame(b"nothing of the kind"))
+    result = invoke(tmp_path, "skew", "--logs", str(record))
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"marquee: {record}: record 1 is no PredictionLog")
     result = invoke(tmp_path, "skew", "--logs", moved, "--max-jensen-shannon", "1")
     assert result.exit_code == 0, result.output

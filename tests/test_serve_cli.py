@@ -81,6 +81,15 @@ def test_errors_are_one_sentence(options: list[str], message: str, tmp_path: Pat
     assert message in sentence
 
 
+def test_a_workspace_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path):
+    (tmp_path / "file").write_text("in the way")
+    result = CliRunner().invoke(application(), ["serve", "--set", f"workspace={tmp_path / 'file'}"])
+    assert result.exit_code == 1
+    assert isinstance(result.exception, SystemExit)
+    assert result.output.startswith("marquee: [Errno 20] Not a directory")
+    assert "--tls-ca" in CliRunner().invoke(application(), ["serve", "--help"], env={"COLUMNS": "200"}).output
+
+
 @pytest.mark.slow
 def test_the_command_serves_logs_and_stops(tmp_path: Path):
     publish(export_recommender(tmp_path / "model"), tmp_path / "serving" / "recommender", 7)

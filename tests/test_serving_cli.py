@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from typer.testing import CliRunner
 
 from pipeline.cli import app
 from tests.serving import saved_models
+from tests.serving.certificates import Authority, KeyPair
+from tests.serving.misbehaving_servers import HttpServer, RawServer
 from tests.serving.saved_models import CATALOGUE, export_recommender, publish
 
 SEEN = ("i3", "i0")
@@ -208,6 +212,7 @@ def test_a_deadline_that_passes_is_named(options: list[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["similar", "--item", "i0", "--rest", "--address", "a:b"], "address: received 'a:b'; expected host:port"),
         (["recommend", "--user", "u1"], "UNAVAILABLE: no server answers at this address; is it running?"),
         (["similar", "--item", "i0"], "UNAVAILABLE: no server answers at this address; is it running?"),
         (["recommend", "--user", "u2"], "no row of user 'u2'"),
@@ -225,10 +230,159 @@ def test_without_a_server_or_a_known_id_there_is_one_sentence(
     with socket.socket() as unheard:  # Bound, so that nobody else takes the port, but not listening.
         unheard.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{unheard.getsockname()[1]}"
-        result = _invoke(*arguments, "--wait", "0", "--address", address, *options)
+        result = _invoke(arguments[0], "--wait", "0", "--address", address, *arguments[1:], *options)
     assert result.exit_code == 1
     assert message in result.output
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--timeout", "inf"),
+        ("--timeout", "1e300"),
+        ("--timeout", "0"),
+        ("--model-version", str(2**63)),
+        ("--model-version", "-1"),
+    ],
+)
+@pytest.mark.parametrize(
+    "command", [["recommend", "--user=u1"], ["rank", "--user=u1", "--items=i1"], ["similar", "--item=i0"]]
+)
+def test_a_number_out_of_range_is_refused_by_the_options_name(
+    command: list[str], option: str, value: str, options: list[str]
+) -> None:
+    result = _invoke(*command, option, value, *options)
+    assert result.exit_code == 2
+    assert f"Invalid value for '{option}'" in result.output
+
+
+def test_a_deadline_that_is_no_number_is_refused(options: list[str]) -> None:
+    result = _invoke("similar", "--item=i0", "--timeout=nan", "--address=127.0.0.1:1", *options)
+    assert isinstance(result.exception, SystemExit)  # From the option or from the client: no traceback.
+    assert re.search(r"'--timeout'|timeout_seconds: received nan", result.output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rank", "--user", "u1", "--items", ""], "candidates: received []; expected at least one item id"),
+        (
+            ["rank", "--user", "u1", "--items", "i1", "--timestamp", str(2**63)],
+            f"timestamp: received {2**63}; expected a 64-bit integer",
+        ),
+        (
+            ["recommend", "--user", "u1", "--timestamp", str(2**63)],
+            f"timestamp: received {2**63}; expected a 64-bit integer",
+        ),
+    ],
+)
+def test_what_cannot_be_sent_is_refused_before_a_server_is_waited_for(
+    arguments: list[str], message: str, options: list[str]
+) -> None:
+    with RawServer() as server:
+        result = _invoke(*arguments, "--wait", "5", "--address", server.address, *options)
+        assert server.connections == 0
+    assert result.exit_code == 1
+    assert result.output == f"marquee: {message}\n"
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def pairs(authority: Authority) -> dict[str, KeyPair]:
+    return {name: authority.issue(name) for name in ("server", "client")}
+
+
+@pytest.fixture(scope="module")
+def encrypted_address(
+    authority: Authority, pairs: dict[str, KeyPair], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """A server of the recommender that talks to who has a certificate only, by an ssl_config_file."""
+    tmp_path = tmp_path_factory.mktemp("encrypted")
+    publish(export_recommender(tmp_path / "model", first="i0"), tmp_path / "recommender", 3)
+    texts = {
+        "server_key": pairs["server"].key,
+        "server_cert": pairs["server"].certificate,
+        "custom_ca": authority.certificate,
+    }
+    lines = [f"{name}: {json.dumps(path.read_text(encoding='utf-8'))}" for name, path in texts.items()]
+    config = tmp_path / "ssl.config"
+    config.write_text("\n".join([*lines, "client_verify: true"]), encoding="utf-8")
+    command = [sys.executable, "-m", "pipeline.serving.server", "--port=0", "--stop_on_end_of_input"]
+    command += [f"--model_base_path={tmp_path / 'recommender'}", "--model_name=recommender"]
+    command += [f"--ssl_config_file={config}"]
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60.0
+        while not (match := re.search(r"listening on \S+:(\d+) \(gRPC\)", log.read_text(errors="replace"))):
+            assert server.poll() is None and time.monotonic() < deadline, log.read_text(errors="replace")
+            time.sleep(0.05)
+        yield f"127.0.0.1:{match[1]}"
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+        assert server.stdin is not None
+        server.stdin.close()
+
+
+@pytest.mark.parametrize(
+    "command", [["recommend", "--user", "u1"], ["rank", "--user", "u1", "--items", "i1"], ["similar", "--item", "i9"]]
+)
+def test_an_encrypted_server_is_asked_with_certificates(
+    command: list[str],
+    encrypted_address: str,
+    authority: Authority,
+    pairs: dict[str, KeyPair],
+    options: list[str],
+) -> None:
+    about = [*command, "--address", encrypted_address, "--label", "", *options]
+    trust = ["--tls-ca", str(authority.certificate)]
+    identity = ["--tls-cert", str(pairs["client"].certificate), "--tls-key", str(pairs["client"].key)]
+    assert _ask(*about, *trust, *identity)["model_version"] == 3
+    for too_little in ([], trust, identity):
+        result = _invoke(*about, *too_little, "--wait", "0", "--timeout", "2")
+        assert result.exit_code == 1
+        assert f"marquee: {encrypted_address}: UNAVAILABLE" in result.output
+
+
+def test_an_encrypted_server_may_be_asked_over_rest(
+    authority: Authority, pairs: dict[str, KeyPair], options: list[str]
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pairs["server"].certificate, pairs["server"].key)
+    content = {"outputs": {"item_ids": [["i1"]], "scores": [[1.0]]}}
+    with HttpServer(lambda path, body: (200, content), context) as server:
+        about = ("similar", "--item", "i9", "--rest", "--wait", "0", "--address", server.address, *options)
+        answer = _ask(*about, "--tls-ca", str(authority.certificate))
+    assert [item["item_id"] for item in answer["items"]] == ["i1"]
+
+
+@pytest.mark.parametrize("rest", [[], ["--rest"]])
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--tls-cert"], "--tls-cert and --tls-key go together"),
+        (["--tls-key"], "--tls-cert and --tls-key go together"),
+        (["--tls-ca"], "garbage.pem holds no PEM certificate"),
+        (["--tls-cert", "--tls-key"], "garbage.pem and {folder}/garbage.pem are no PEM certificate and its key"),
+    ],
+)
+def test_certificates_that_cannot_be_used_are_named(
+    given: list[str], message: str, rest: list[str], options: list[str], tmp_path: Path
+) -> None:
+    garbage = tmp_path / "garbage.pem"
+    garbage.write_text("garbage", encoding="utf-8")
+    words = [word for option in given for word in (option, str(garbage))]
+    result = _invoke("similar", "--item", "i0", "--wait", "0", *words, *rest, *options)
+    assert result.exit_code == 1
+    assert message.format(folder=tmp_path) in result.output
+    assert result.output.count("\n") == 1
 
 
 def test_waiting_ends_with_the_ordinary_error(options: list[str]) -> None:

@@ -76,7 +76,8 @@ class ScannRetrieval(tf.Module):
           exact retrieval lists them.
         """
         vectors = self._scorer.query_vectors(query)
-        _, found = self._index(self._scorer.augmented_query_vectors(vectors))
-        rows = tf.sort(tf.cast(found, tf.int64), axis=1)
+        products, found = self._index(self._scorer.augmented_query_vectors(vectors))
+        # Where it found fewer, ScaNN fills up with the first row, and with products that are no numbers.
+        rows = tf.sort(tf.where(tf.math.is_nan(products), tf.constant(-1, tf.int64), tf.cast(found, tf.int64)), axis=1)
         scores = self._scorer.score_rows(vectors, tf.maximum(rows, 0))
         return rows, tf.where(rows >= 0, scores, -float("inf"))

@@ -19,7 +19,7 @@ from pipeline.serving.errors import ServingError
 from pipeline.serving.readiness import POLL_SECONDS, Readiness
 from pipeline.serving.requests import HistoryEvent, Query
 from pipeline.serving.results import Outputs, Recommendations, Signature, VersionState
-from pipeline.serving.retries import DEFAULT_RETRY, Retries, RetryPolicy
+from pipeline.serving.retries import DEFAULT_RETRY, NO_RETRY, Retries, RetryPolicy
 
 
 class AsyncRecommenderClient:
@@ -152,13 +152,14 @@ class AsyncRecommenderClient:
 
     async def _worth_asking(self, readiness: Readiness) -> bool:
         try:
-            if not readiness.worth_asking(await self.status(readiness.poll_timeout)):
+            states = await self._send(self._calls.status(), Deadline(readiness.poll_timeout), retry=False)
+            if not readiness.worth_asking(states):
                 return False
         except ServingError as error:
             return readiness.worth_asking(error)
         if self._calls.model.label is not None:
             try:
-                await self.metadata(readiness.poll_timeout)
+                await self._send(self._calls.metadata(), Deadline(readiness.poll_timeout), retry=False)
             except ServingError as error:
                 return not readiness.label_missing(error)
         return True
@@ -171,19 +172,20 @@ class AsyncRecommenderClient:
             answers += part
         return answers
 
-    async def _send(self, call: Call[Answer], deadline: Deadline) -> Answer:
+    async def _send(self, call: Call[Answer], deadline: Deadline, *, retry: bool = True) -> Answer:
         method, request = self._channel.unary_unary(call.method.path), call.request.SerializeToString()
+        retries = self._retries if retry else Retries(NO_RETRY)
         for attempt in itertools.count(1):
             try:
                 response = await method(request, timeout=deadline.remaining, metadata=self._metadata)
                 break
             except grpc.aio.AioRpcError as failure:
                 error = explain(failure.code(), failure.details() or "", self._address, deadline)
-                wait = self._retries.wait_after(attempt, error, deadline)
+                wait = retries.wait_after(attempt, error, deadline)
                 if wait is None:
                     raise error from failure
             await asyncio.sleep(wait)
-        self._retries.answered()
+        retries.answered()
         return call.decode(response, self._address)
 
     def _deadline(self, timeout_seconds: float | None) -> Deadline:

@@ -135,7 +135,7 @@ class ModelSelection:
         if self.version is not None and self.label is not None:
             raise ValueError(f"received version={self.version!r} and label={self.label!r}; expected at most one")
         if self.version is not None and not 0 <= self.version < 2**63:
-            raise ValueError(f"version: received {self.version!r}; expected a number from 0")
+            raise ValueError(f"version: received {self.version!r}; expected a number from 0 to {2**63 - 1}")
         if self.label == "":
             raise ValueError("label: received ''; expected the name of a version, or None")
 

@@ -59,8 +59,9 @@ class TlsOptions:
         """Reads the files.
 
         Raises:
-          OSError: if one cannot be read.
+          OSError: if one cannot be read, or is no certificate or key.
         """
+        self.ssl_context()  # gRPC itself does not say what is wrong with a file.
         authorities, key, certificate = (
             None if path is None else Path(path).read_bytes()
             for path in (self.certificate_authority_file, self.key_file, self.certificate_file)
@@ -73,10 +74,22 @@ class TlsOptions:
         Raises:
           OSError: if one cannot be read, or is no certificate or key.
         """
+        for path in (self.certificate_authority_file, self.certificate_file, self.key_file):
+            if path is not None:
+                Path(path).read_bytes()  # Unlike the errors of `ssl`, this one names the file.
         authorities = self.certificate_authority_file
-        context = ssl.create_default_context(cafile=None if authorities is None else str(authorities))
+        try:
+            context = ssl.create_default_context(cafile=None if authorities is None else str(authorities))
+        except ssl.SSLError as error:
+            raise OSError(f"{authorities} holds no PEM certificate ({error.reason or error})") from error
         if self.certificate_file is not None and self.key_file is not None:
-            context.load_cert_chain(str(self.certificate_file), str(self.key_file))
+            try:
+                context.load_cert_chain(str(self.certificate_file), str(self.key_file))
+            except ssl.SSLError as error:
+                raise OSError(
+                    f"{self.certificate_file} and {self.key_file} are no PEM certificate and its key "
+                    f"({error.reason or error})"
+                ) from error
         return context
 
 

@@ -13,6 +13,7 @@ from tensorflow_metadata.proto.v0 import schema_pb2
 from pipeline.serving.calls import Answer, Call, Calls, ModelSelection
 from pipeline.serving.channels import TlsOptions, check_metadata, explain, open_channel
 from pipeline.serving.deadlines import Deadline
+from pipeline.serving.errors import ServingError
 from pipeline.serving.methods import RecommenderMethods
 from pipeline.serving.requests import HistoryEvent, Query
 from pipeline.serving.results import (
@@ -23,7 +24,7 @@ from pipeline.serving.results import (
     TensorInfo,
     VersionState,
 )
-from pipeline.serving.retries import DEFAULT_RETRY, Retries, RetryPolicy
+from pipeline.serving.retries import DEFAULT_RETRY, NO_RETRY, Retries, RetryPolicy
 
 __all__ = [
     "HistoryEvent",
@@ -87,20 +88,25 @@ class RecommenderClient(RecommenderMethods):
         self._channel = open_channel(grpc, address, tls)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes the connection. A call of another thread that is under way ends with the code CANCELLED."""
         self._channel.close()
 
-    def _send(self, call: Call[Answer], deadline: Deadline) -> Answer:
+    def _send(self, call: Call[Answer], deadline: Deadline, *, retry: bool = True) -> Answer:
         method, request = self._channel.unary_unary(call.method.path), call.request.SerializeToString()
+        retries = self._retries if retry else Retries(NO_RETRY)
         for attempt in itertools.count(1):
             try:
                 response = method(request, timeout=deadline.remaining, metadata=self._metadata)
                 break
             except grpc.RpcError as failure:
                 error = explain(failure.code(), failure.details() or "", self._address, deadline)
-                wait = self._retries.wait_after(attempt, error, deadline)
+                wait = retries.wait_after(attempt, error, deadline)
                 if wait is None:
                     raise error from failure
+            except ValueError as error:  # gRPC's way to say that the channel is closed.
+                if attempt == 1:
+                    raise RuntimeError("the client is closed") from error
+                raise ServingError(grpc.StatusCode.CANCELLED, "the client was closed", self._address) from error
             time.sleep(wait)
-        self._retries.answered()
+        retries.answered()
         return call.decode(response, self._address)

@@ -45,13 +45,23 @@ class RecommenderMethods(abc.ABC):
     def __exit__(self, *unused: object) -> None:
         self.close()
 
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Closes the connection."""
+    @property
+    def calls(self) -> Calls:
+        """Makes the calls, and so tells whether one can be sent, before there is a server to send it to."""
+        return self._calls
 
     @abc.abstractmethod
-    def _send(self, call: Call[Answer], deadline: Deadline) -> Answer:
+    def close(self) -> None:
+        """Closes the connection. A call of another thread that is under way ends with the code CANCELLED."""
+
+    @abc.abstractmethod
+    def _send(self, call: Call[Answer], deadline: Deadline, *, retry: bool = True) -> Answer:
         """Sends a call within a deadline.
+
+        Args:
+          call: what is sent.
+          deadline: by when there must be an answer.
+          retry: whether it may be sent again. If not, its failure does not count against the requests that may.
 
         Raises:
           ServingError: if there is no answer, or none that can be used.
@@ -214,13 +224,14 @@ class RecommenderMethods(abc.ABC):
 
     def _worth_asking(self, readiness: Readiness) -> bool:
         try:
-            if not readiness.worth_asking(self.status(readiness.poll_timeout)):
+            states = self._send(self._calls.status(), Deadline(readiness.poll_timeout), retry=False)
+            if not readiness.worth_asking(states):
                 return False
         except ServingError as error:
             return readiness.worth_asking(error)
         if self._calls.model.label is not None:
             try:
-                self.metadata(readiness.poll_timeout)
+                self._send(self._calls.metadata(), Deadline(readiness.poll_timeout), retry=False)
             except ServingError as error:
                 return not readiness.label_missing(error)
         return True

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from absl import logging
+from google.protobuf.message import DecodeError
 
 from pipeline.serving.messages import predict_pb2, prediction_log_pb2
 from pipeline.serving.record_files import TornFileError, read_records
@@ -64,6 +65,7 @@ def read_prediction_logs(
 
     Raises:
       OSError: if a file cannot be read.
+      ValueError: naming the file and the record that is no PredictionLog.
     """
     files = log_files(pattern)
     for path in reversed(files) if latest_first else files:
@@ -80,6 +82,10 @@ def logged_requests(pattern: str, model_name: str, most: int | None = None) -> l
       pattern: of the log files; see `log_files`.
       model_name: the model that they were for.
       most: how many at most; None: all.
+
+    Raises:
+      OSError: if a file cannot be read.
+      ValueError: naming the file and the record that is no PredictionLog.
     """
     return list(itertools.islice(_distinct_requests(pattern, model_name), most))
 
@@ -89,8 +95,12 @@ def _read_file(path: Path, torn: Callable[[TornFileError], None]) -> Iterator[pr
     if not path.exists():  # It was completed since the folder was listed.
         whole_path = complete_path(path)
     try:
-        for record in read_records(whole_path):
-            yield prediction_log_pb2.PredictionLog.FromString(record)
+        for number, record in enumerate(read_records(whole_path), start=1):
+            try:
+                log = prediction_log_pb2.PredictionLog.FromString(record)
+            except DecodeError as error:
+                raise ValueError(f"{whole_path}: record {number} is no PredictionLog: {error}") from error
+            yield log
     except TornFileError as error:
         torn(error)
 

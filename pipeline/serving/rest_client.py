@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import itertools
 import random
 import threading
@@ -18,7 +19,7 @@ from pipeline.serving.deadlines import Deadline
 from pipeline.serving.errors import ServingError
 from pipeline.serving.methods import RecommenderMethods
 from pipeline.serving.rest_format import read_answer, read_error, request_body, request_path
-from pipeline.serving.retries import DEFAULT_RETRY, Retries, RetryPolicy
+from pipeline.serving.retries import DEFAULT_RETRY, NO_RETRY, Retries, RetryPolicy
 
 
 class RestRecommenderClient(RecommenderMethods):
@@ -81,21 +82,41 @@ class RestRecommenderClient(RecommenderMethods):
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="rest-client", daemon=True)
         self._thread.start()
+        self._closed = False
+        self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Closes the connections."""
-        if self._thread.is_alive():
-            asyncio.run_coroutine_threadsafe(self._http.aclose(), self._loop).result()
+        """Closes the connections. A call of another thread that is under way ends with the code CANCELLED."""
+        with self._lock:  # No call can get between the last that is cancelled and the end of the loop.
+            if self._closed:
+                return
+            self._closed = True
+            ended = asyncio.run_coroutine_threadsafe(self._end(), self._loop)
+        try:
+            ended.result()
+        finally:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
             self._loop.close()
 
-    def _send(self, call: Call[Answer], deadline: Deadline) -> Answer:
-        if self._loop.is_closed():
-            raise RuntimeError("the client is closed")
-        future = asyncio.run_coroutine_threadsafe(self._within(call, deadline), self._loop)
+    async def _end(self) -> None:
+        """Cancels all calls, so that nobody waits for an answer of a loop that has stopped."""
+        calls = asyncio.all_tasks() - {asyncio.current_task()}
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        await self._http.aclose()
+
+    def _send(self, call: Call[Answer], deadline: Deadline, *, retry: bool = True) -> Answer:
+        retries = self._retries if retry else Retries(NO_RETRY)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("the client is closed")
+            future = asyncio.run_coroutine_threadsafe(self._within(call, deadline, retries), self._loop)
         try:
             body = future.result()
+        except concurrent.futures.CancelledError as error:
+            raise ServingError(grpc.StatusCode.CANCELLED, "the client was closed", self._address) from error
         except BaseException:
             future.cancel()
             raise
@@ -104,23 +125,23 @@ class RestRecommenderClient(RecommenderMethods):
         except (ValueError, RecursionError) as error:
             raise unusable(str(error), self._address) from error
 
-    async def _within(self, call: Call[Answer], deadline: Deadline) -> bytes:
+    async def _within(self, call: Call[Answer], deadline: Deadline, retries: Retries) -> bytes:
         try:
-            return await asyncio.wait_for(self._until_answered(call, deadline), deadline.remaining)
+            return await asyncio.wait_for(self._until_answered(call, deadline, retries), deadline.remaining)
         except asyncio.TimeoutError as error:
             raise explain(grpc.StatusCode.DEADLINE_EXCEEDED, "", self._address, deadline) from error
 
-    async def _until_answered(self, call: Call[Answer], deadline: Deadline) -> bytes:
+    async def _until_answered(self, call: Call[Answer], deadline: Deadline, retries: Retries) -> bytes:
         for attempt in itertools.count(1):
             try:
                 body = await self._attempt(call, deadline)
                 break
             except ServingError as error:
-                wait = self._retries.wait_after(attempt, error, deadline)
+                wait = retries.wait_after(attempt, error, deadline)
                 if wait is None:
                     raise
             await asyncio.sleep(wait)
-        self._retries.answered()
+        retries.answered()
         return body
 
     async def _attempt(self, call: Call[Answer], deadline: Deadline) -> bytes:

@@ -68,6 +68,10 @@ DEFAULT_RETRY = RetryPolicy()
 """The policy of a client that is not given one."""
 
 
+NO_RETRY = RetryPolicy(attempts=1)
+"""The policy of who asks again by itself, such as a poll."""
+
+
 class Retries:
     """The retries of one client: its policy, and what is left of its budget. Thread-safe."""
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from modules.models import registry
 from modules.models.approximate_retrieval import ApproximateRetrievalError, ScannRetrieval
+from modules.models.vector_scorer import VectorScorer
 from tests.modules.small_world import serialize
 
 needs_scann = pytest.mark.skipif(importlib.util.find_spec("scann") is None, reason="ScaNN is not installed")
@@ -37,6 +38,31 @@ def test_candidates_have_their_exact_scores_and_are_mostly_the_best(world, two_t
     assert np.isneginf(scores[~found]).all()
     best = np.argsort(-exact, axis=1)[:, :10]
     assert np.mean([np.isin(own, row).mean() for own, row in zip(best, rows, strict=True)]) > 0.9
+
+
+class _Clustered(VectorScorer):
+    """Vectors in narrow clusters, of which ScaNN looks into some only."""
+
+    def __init__(self, num_items: int):
+        tf.Module.__init__(self)
+        random = np.random.default_rng(5)
+        centres = random.standard_normal((40, 16))
+        vectors = centres[random.integers(0, 40, num_items)] + 0.01 * random.standard_normal((num_items, 16))
+        self.item_vectors = tf.Variable(vectors, dtype=tf.float32)
+        self.item_biases = tf.Variable(tf.zeros(num_items))
+        self.queries = tf.constant(centres, tf.float32)
+
+    def query_vectors(self, query):
+        return self.queries
+
+
+@needs_scann
+def test_no_candidate_is_found_twice_where_clusters_hold_too_few():
+    rows, scores = (value.numpy() for value in ScannRetrieval(_Clustered(1682), top_k=100).candidates({}))
+    assert (rows < 0).any()
+    assert np.isneginf(scores[rows < 0]).all()
+    for found in rows:
+        assert len(set(found[found >= 0])) == (found >= 0).sum()
 
 
 @needs_scann

@@ -23,6 +23,7 @@ from pipeline.serving.client import (
     Query,
     Recommendation,
     RecommenderClient,
+    RetryPolicy,
     Signature,
     TensorInfo,
     VersionState,
@@ -31,12 +32,14 @@ from pipeline.serving.errors import RequestError, ServingError
 from pipeline.serving.process import ServerProcess
 from pipeline.serving.rest_client import RestRecommenderClient
 from pipeline.serving.tensors import string_array
-from tests.serving.every_client import CLIENTS, GRPC_CLIENTS, ask
+from tests.serving.every_client import CLIENTS, GRPC_CLIENTS, ask, ask_in_turn
 from tests.serving.misbehaving_servers import GrpcServer, HttpServer, failing_first, unheard_address
 from tests.serving.saved_models import CATALOGUE, export_arithmetic, export_recommender, publish
 from tests.serving.test_client_faults import GOOD
 
 SCHEMA = parse_schema(load_config("movielens-100k").read_schema_text())
+AVAILABLE = b"\x0a\x04\x08\x05\x10\x1e"
+"""A GetModelStatusResponse: version 5 is AVAILABLE."""
 CONFIG = """
 model_config_list {{
   config {{
@@ -284,8 +287,7 @@ def test_waits_until_a_label_or_a_version_is_there(server: ServerProcess, client
 
 @pytest.mark.parametrize("client", GRPC_CLIENTS)
 def test_waits_for_a_server_that_starts_meanwhile(client: str):
-    status = b"\x0a\x04\x08\x05\x10\x1e"  # Version 5 is AVAILABLE.
-    with GrpcServer(failing_first(3, grpc.StatusCode.NOT_FOUND, status)) as server:
+    with GrpcServer(failing_first(3, grpc.StatusCode.NOT_FOUND, AVAILABLE)) as server:
         assert ask(client, server.address, "wait_until_available", 10.0)
     assert len(server.paths) == 4
 
@@ -300,6 +302,36 @@ def test_does_not_wait_for_ever_nor_for_what_will_not_change(client: str):
         with GrpcServer(failing_first(9, grpc.StatusCode.PERMISSION_DENIED, b"")) as grpc_server:
             assert ask(client, grpc_server.address, "wait_until_available", 10.0)
             assert len(grpc_server.paths) == 1
+
+
+def test_waiting_leaves_the_retries_to_the_requests_that_follow(client: str):
+    polls, budget = 8, 5
+    refused = iter([*[True] * polls, False, True, False])  # The polls, the last of them answered; then one request.
+    options = {"retry": RetryPolicy(budget=budget, initial_backoff_seconds=0.001)}
+    calls: list[Any] = [("wait_until_available", (30.0,), {}), ("recommend", ({},), {})]
+    if client == "REST":
+
+        def answer_over_http(path: str, body: bytes) -> tuple[int, object]:
+            if next(refused):
+                return 503, {"error": "full"}
+            if path.endswith(":predict"):
+                return 200, {"outputs": {"item_ids": [["a", "b"]], "scores": [[2.0, 1.0]]}}
+            return 200, {"model_version_status": [{"version": "5", "state": "AVAILABLE"}]}
+
+        with HttpServer(answer_over_http) as http_server:
+            available, answer = ask_in_turn(client, http_server.address, calls, options)
+    else:
+
+        def answer_over_grpc(request: bytes, context: grpc.ServicerContext) -> bytes:
+            if next(refused):
+                context.abort(grpc.StatusCode.UNAVAILABLE, "full")
+            return AVAILABLE if "GetModelStatus" in grpc_server.paths[-1] else GOOD
+
+        with GrpcServer(answer_over_grpc) as grpc_server:
+            available, answer = ask_in_turn(client, grpc_server.address, calls, options)
+    assert available
+    assert [entry.item_id for entry in answer] == ["a", "b"]
+    assert next(refused, None) is None
 
 
 def test_neither_the_clients_nor_their_commands_import_tensorflow():

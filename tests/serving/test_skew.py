@@ -16,6 +16,7 @@ from pipeline.config import load_config
 from pipeline.report.drift import jensen_shannon
 from pipeline.report.feature_statistics import feature_name, number_buckets
 from pipeline.serving.messages import example_pb2
+from pipeline.serving.skew import chance
 from pipeline.serving.skew.chance import JENSEN_SHANNON, L_INFINITY, chance_distance, limit
 from pipeline.serving.skew.measure import Tolerances, compare_with_training, measure_skew
 from pipeline.serving.skew.report import FeatureSkew, SkewReport, print_skew
@@ -193,6 +194,19 @@ def test_what_has_not_come_may_yet_be_as_frequent_as_chance_allows() -> None:
     unseen = chance_distance(np.arange(50), none, L_INFINITY, np.random.default_rng(1))
     assert (1 - unseen) ** 50 == pytest.approx(0.01)
     assert 0 < chance_distance(np.arange(50), none, JENSEN_SHANNON, np.random.default_rng(1)) < unseen
+
+
+def test_what_is_too_much_to_tell_apart_does_not_count_as_one_category(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the values are each of a category of its own: together they vary far more than any of them."""
+    generator = np.random.default_rng(1)
+    users = np.repeat(np.arange(200), 20)
+    rare = np.repeat(generator.random(200) < 0.5, 20)
+    categories = np.where(rare, 100 + np.arange(4000), generator.integers(0, 20, 4000))
+    exact = chance_distance(users, categories, L_INFINITY, np.random.default_rng(2))
+    monkeypatch.setattr(chance, "_MOST_CELLS", 200 * 30)
+    bounded = chance_distance(users, categories, L_INFINITY, np.random.default_rng(2))
+    assert bounded == pytest.approx(exact)
+    assert chance_distance(users, categories, JENSEN_SHANNON, np.random.default_rng(2)) > 0
 
 
 def test_limits_add_tolerance_and_chance_as_metrics_do() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ml_metadata import errors
+
 from pipeline.runs import NoRunError, RunStore
+from pipeline.serving.release.errors import ReleaseError
 from pipeline.serving.release.record import RunEvidence
 from pipeline.slice_names import OVERALL
 
@@ -15,7 +18,17 @@ def find_evidence(metadata_path: str, model_name: str) -> dict[int, RunEvidence]
     Args:
       metadata_path: the SQLite file; need not exist.
       model_name: name of the folder that versions are pushed to.
+
+    Raises:
+      ReleaseError: if ML Metadata, or what a run has left beside it, cannot be read.
     """
+    try:
+        return _find_evidence(metadata_path, model_name)
+    except (errors.StatusError, OSError, ValueError) as error:
+        raise ReleaseError(f"the runs in {metadata_path} cannot be read: {error}") from error
+
+
+def _find_evidence(metadata_path: str, model_name: str) -> dict[int, RunEvidence]:
     try:
         store = RunStore(metadata_path)
     except NoRunError:

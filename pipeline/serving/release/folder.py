@@ -8,11 +8,15 @@ import fcntl
 import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from google.protobuf.message import DecodeError
 
 from pipeline.serving import messages as _messages  # noqa: F401 (loads the protocol modules without the runtime)
 from pipeline.serving.release.errors import ReleaseError
+
+if TYPE_CHECKING:
+    from pipeline.config import PipelineConfig
 
 MODEL_FILE = "saved_model.pb"
 SERVING_TAG = "serve"
@@ -30,6 +34,11 @@ class ServingFolder:
 
     path: Path
     model_name: str
+
+    @classmethod
+    def of(cls, settings: PipelineConfig) -> ServingFolder:
+        """Returns that of a configuration's workspace."""
+        return cls(Path(settings.serving_directory).parent, settings.serving.model_name)
 
     @property
     def versions(self) -> Path:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
 
-from pipeline.serving.channels import explain, open_channel
+from pipeline.serving.channels import TlsOptions, explain, open_channel
 from pipeline.serving.deadlines import Deadline
 from pipeline.serving.errors import ServingError, status_code
 from pipeline.serving.messages import (
@@ -21,23 +20,12 @@ from pipeline.serving.messages import (
     predict_pb2,
     prediction_service_pb2_grpc,
 )
+from pipeline.serving.readers import read_status
+from pipeline.serving.results import VersionState
 
 _POLL_SECONDS = 0.1
 _STALE_ERROR_SECONDS = 3.0
 """Time that a server has to begin to load a version which it failed to load earlier."""
-
-
-@dataclasses.dataclass(frozen=True)
-class VersionStatus:
-    """What a server says of a version.
-
-    Attributes:
-      state: START, LOADING, AVAILABLE, UNLOADING or END.
-      error: why it could not be loaded; empty if nothing is wrong.
-    """
-
-    state: str
-    error: str
 
 
 class NotLoadedError(RuntimeError):
@@ -47,18 +35,22 @@ class NotLoadedError(RuntimeError):
 class LiveServer:
     """Talks to a server about one model. Use it in a `with` block."""
 
-    def __init__(self, address: str, model_name: str, timeout_seconds: float = 10.0):
+    def __init__(self, address: str, model_name: str, timeout_seconds: float = 10.0, tls: TlsOptions | None = None):
         """Connects lazily.
 
         Args:
           address: the server, as `host:port`.
           model_name: the model's name on the server.
           timeout_seconds: deadline of each request, unless it says otherwise.
+          tls: how to encrypt; None not to.
+
+        Raises:
+          OSError: if a file of `tls` cannot be read.
         """
         self.address = address
         self.model_name = model_name
         self._timeout_seconds = timeout_seconds
-        self._channel = open_channel(grpc, address, None)
+        self._channel = open_channel(grpc, address, tls)
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._prediction = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
@@ -68,7 +60,7 @@ class LiveServer:
     def __exit__(self, *unused: object) -> None:
         self._channel.close()
 
-    def statuses(self) -> dict[int, VersionStatus]:
+    def statuses(self) -> dict[int, VersionState]:
         """Returns the status of each version that the server knows.
 
         Raises:
@@ -82,10 +74,7 @@ class LiveServer:
             if error.code is grpc.StatusCode.NOT_FOUND:
                 return {}
             raise
-        return {
-            entry.version: VersionStatus(entry.State.Name(entry.state), entry.status.error_message)
-            for entry in response.model_version_status
-        }
+        return {status.version: status for status in read_status(response)}
 
     def reload(self, config: model_server_config_pb2.ModelServerConfig, timeout_seconds: float) -> None:
         """Gives the server a new configuration in place of its own.
@@ -117,7 +106,7 @@ class LiveServer:
         """
         return self._call(self._prediction.Predict, request)
 
-    def wait_until_available(self, version: int, seconds: float, before: Mapping[int, VersionStatus]) -> None:
+    def wait_until_available(self, version: int, seconds: float, before: Mapping[int, VersionState]) -> None:
         """Waits until a version that the server was told to load is available.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+from pathlib import Path
 
 from pipeline.serving.release.errors import ReleaseError
 from pipeline.serving.release.folder import ServingFolder
@@ -21,4 +22,5 @@ def log_pattern(folder: ServingFolder) -> str:
             f"no requests are logged: the model {folder.model_name!r} has no logging_config in {folder.config}. "
             "Serve with `marquee serve --log-requests 0.1` for a while, or name the files by --logs"
         )
-    return f"{glob.escape(prefix)}-*.tfrecord"
+    path = Path(prefix)
+    return str(path.parent / f"{glob.escape(path.name)}-*.tfrecord")  # Only the name is a pattern.

@@ -139,7 +139,7 @@ def print_overview(overview: Overview, console: Console) -> None:
             move.action + (" offline" if move.state == "offline" else ""),
             move.label,
             "" if move.from_version is None else str(move.from_version),
-            str(move.to_version),
+            "dropped" if move.to_version is None else str(move.to_version),
             escape(": ".join(filter(None, (move.who, move.note)))),
         )
     console.print(moves, highlight=False)
@@ -149,10 +149,9 @@ def print_moves(moves: list[Move], console: Console) -> None:
     """Tells of moves made just now."""
     for move in moves:
         origin = "" if move.from_version is None else f"{move.from_version} → "
+        target = "dropped" if move.to_version is None else str(move.to_version)
         how = f"as {move.address} confirms" if move.state == "confirmed" else "in the file only"
-        console.print(
-            f"[bold]{escape(move.label)}[/bold]: {origin}{move.to_version}, {how}", highlight=False, soft_wrap=True
-        )
+        console.print(f"[bold]{escape(move.label)}[/bold]: {origin}{target}, {how}", highlight=False, soft_wrap=True)
     runs = {move.to_version: move.run for move in moves if move.run is not None}
     for version, run in runs.items():
         metrics = ", ".join(f"{name} {run.metrics[name]:.4f}" for name in _METRICS if name in run.metrics)
@@ -188,6 +187,8 @@ def print_shadow(report: ShadowReport, console: Console) -> None:
             highlight=False,
             soft_wrap=True,
         )
+    for note in report.notes:
+        console.print(escape(note), highlight=False, soft_wrap=True)
     for refusal in report.refusals:
         console.print(f"[red]✗[/red] {escape(refusal)}", highlight=False, soft_wrap=True)
 

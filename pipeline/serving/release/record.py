@@ -44,16 +44,16 @@ class Move(BaseModel):
     """UTC."""
     who: str
     """`user@host`, or what was given for it."""
-    action: Literal["release", "rollback"]
-    """A rollback takes the last release back."""
+    action: Literal["release", "rollback", "drop"]
+    """A rollback takes the last release back. A drop takes away a label whose version can no longer be served."""
     model: str
     """Name of the model."""
     label: str
     """The label."""
     from_version: int | None
     """Where it was; None if it is new."""
-    to_version: int
-    """Where it is now."""
+    to_version: int | None
+    """Where it is now; None if it was dropped."""
     note: str = ""
     """Why."""
     address: str | None
@@ -133,14 +133,14 @@ def previous_version(moves: Sequence[Move], label: str, current: int | None) -> 
     """
     stack: list[int] = []
     for move in moves:
-        if move.label != label:
+        if move.label != label or move.to_version is None:
             continue
         if move.action == "rollback":
             while stack and stack[-1] != move.to_version:
                 stack.pop()
             stack = stack or [move.to_version]
             continue
-        if not stack and move.from_version is not None:
+        if move.from_version is not None and stack[-1:] != [move.from_version]:  # It was moved by other means.
             stack.append(move.from_version)
         stack.append(move.to_version)
     while stack and stack[-1] == current:

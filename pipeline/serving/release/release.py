@@ -45,10 +45,12 @@ def make_release(
       tell: is told of each step.
 
     Returns:
-      The moves as recorded; none if all labels were there already, which the server was told again.
+      The moves as recorded, dropped labels among them; none if all labels were there already, which the server was
+      told again.
 
     Raises:
-      ReleaseError: if it was not made.
+      ReleaseError: if it was not made, or if it was and could not be recorded, as the message says.
+      OSError: if the folder cannot be locked or written.
     """
     with folder.exclusive():
         labels = labels_of(read_config(folder.config), folder.model_name)
@@ -62,15 +64,17 @@ def make_release(
                     f"only the canary, version {labels.get(CANARY)}, can be compared; "
                     f"received version {', '.join(map(str, sorted(targets.values())))}"
                 )
-            shadow = _compare(server, compare)
-        move_labels(folder, targets, server, timeout_seconds=timeout_seconds, tell=tell)
-        changed = {label: version for label, version in targets.items() if labels.get(label) != version}
+            shadow = _compare(server, compare, labels[CANARY])
+        changed: dict[str, int | None] = {
+            label: version for label, version in targets.items() if labels.get(label) != version
+        }
         evidence = find_evidence() if changed else {}
+        dropped = move_labels(folder, targets, server, timeout_seconds=timeout_seconds, tell=tell)
         moves = [
             Move(
                 when=datetime.datetime.now(datetime.timezone.utc),
                 who=who,
-                action=action,
+                action=action if version is not None else "drop",
                 model=folder.model_name,
                 label=label,
                 from_version=labels.get(label),
@@ -78,21 +82,31 @@ def make_release(
                 note=note,
                 address=None if server is None else server.address,
                 state="offline" if server is None else "confirmed",
-                run=evidence.get(version),
-                shadow=shadow,
+                run=None if version is None else evidence.get(version),
+                shadow=None if version is None else shadow,
             )
-            for label, version in changed.items()
+            for label, version in (changed | dict.fromkeys(dropped)).items()
         ]
         if moves:
-            append_moves(folder.record, moves)
+            try:
+                append_moves(folder.record, moves)
+            except OSError as error:
+                lost = ", ".join(f"{move.label}: {move.from_version} → {move.to_version}" for move in moves)
+                raise ReleaseError(f"the labels have moved, but {folder.record} lacks {lost}: {error}") from error
         return moves
 
 
-def _compare(server: LiveServer, compare: Callable[[LiveServer], ShadowReport]) -> ShadowReport:
+def _compare(server: LiveServer, compare: Callable[[LiveServer], ShadowReport], version: int) -> ShadowReport:
+    """Compares; returns the report if the canary was this version and nothing speaks against it."""
     try:
         report = compare(server)
-    except ServingError as error:
+    except (ServingError, OSError, ValueError) as error:
         raise ReleaseError(f"{error}. Nothing has changed") from error
+    if report.canary.version != version:
+        raise ReleaseError(
+            f"the server answers for {CANARY!r} with version {report.canary.version}, not {version}. "
+            "Nothing has changed"
+        )
     if report.refusals:
         raise ReleaseError("; ".join(report.refusals) + ". Nothing has changed")
     return report

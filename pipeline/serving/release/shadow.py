@@ -22,8 +22,16 @@ from pipeline.serving.tensors import read_tensor
 
 _K = 10
 _WARM_UP_REQUESTS = 5
+_LEAST_TIMED = 50
+"""Requests that both must have answered: the 95 % quantile of fewer is that of one or two of them."""
 _REPLICATES = 500
 _SEED = 17
+_FAULTS_OF_REQUESTS = (
+    grpc.StatusCode.INVALID_ARGUMENT,
+    grpc.StatusCode.OUT_OF_RANGE,
+    grpc.StatusCode.FAILED_PRECONDITION,
+)
+"""Codes that speak against the request, if both answer with the same; all others speak against who answers so."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +39,8 @@ class Limits:
     """What a canary must keep to.
 
     Attributes:
-      max_slowdown: its 95 % latency as a multiple of stable's; one that may as well be no slower is let pass.
+      max_slowdown: its 95 % latency as a multiple of stable's; one that may as well be no slower is let pass, and so is
+        any if fewer than 50 requests were answered by both.
       min_overlap: mean overlap of its lists with stable's; None: any.
     """
 
@@ -48,7 +57,7 @@ def compare(server: LiveServer, requests: Sequence[predict_pb2.PredictRequest], 
       limits: what the canary must keep to.
 
     Raises:
-      ReleaseError: if a label is unknown to the server, or it does not answer.
+      ReleaseError: if a label is unknown to the server, or it does not answer, or no longer.
     """
     sides = [_Side(server, label) for label in (CANARY, STABLE)]
     for request in requests[:_WARM_UP_REQUESTS]:
@@ -57,11 +66,14 @@ def compare(server: LiveServer, requests: Sequence[predict_pb2.PredictRequest], 
     for side in sides:
         side.reset()
     overlaps, biased, changed = [], [], []
+    left_out = 0
     for number, request in enumerate(requests):
         order = sides if number % 2 == 0 else sides[::-1]
         answers = {side.label: side.answer(request) for side in order}
         canary, stable = answers[CANARY], answers[STABLE]
-        if canary.code is None or canary.code is not stable.code:  # Otherwise it is the request that is wrong.
+        if canary.code in _FAULTS_OF_REQUESTS and canary.code is stable.code:
+            left_out += 1
+        else:
             for side in sides:
                 if answers[side.label].failure:
                     side.blame(answers[side.label])
@@ -76,6 +88,7 @@ def compare(server: LiveServer, requests: Sequence[predict_pb2.PredictRequest], 
     slowdown, interval = _slowdown(sides[0].seconds, sides[1].seconds)
     report = ShadowReport(
         requests=len(requests),
+        left_out=left_out,
         lists=len(overlaps),
         k=_K,
         overlap=_mean(overlaps),
@@ -87,10 +100,22 @@ def compare(server: LiveServer, requests: Sequence[predict_pb2.PredictRequest], 
         stable=sides[1].report(),
         refusals=[],
     )
-    return report.model_copy(update={"refusals": _refusals(report, limits)})
+    timed = len(sides[0].seconds)
+    return report.model_copy(
+        update={"notes": _notes(report, timed), "refusals": _refusals(report, limits, timed >= _LEAST_TIMED)}
+    )
 
 
-def _refusals(report: ShadowReport, limits: Limits) -> list[str]:
+def _notes(report: ShadowReport, timed: int) -> list[str]:
+    found = []
+    if report.left_out:
+        found.append(f"{report.left_out} of {report.requests} requests are left out: both refuse them as wrong")
+    if timed < _LEAST_TIMED:
+        found.append(f"latency is not judged: both answered {timed} requests; it takes {_LEAST_TIMED}")
+    return found
+
+
+def _refusals(report: ShadowReport, limits: Limits, judge_latency: bool) -> list[str]:
     canary, stable = report.canary, report.stable
     found = []
     if canary.errors:
@@ -106,7 +131,7 @@ def _refusals(report: ShadowReport, limits: Limits) -> list[str]:
     assert report.slowdown is not None and report.slowdown_interval is not None
     lower, upper = report.slowdown_interval
     # One pause of the machine can make a tail: it must be certain that the canary is slower at all.
-    if report.slowdown > limits.max_slowdown and lower > 1:
+    if judge_latency and report.slowdown > limits.max_slowdown and lower > 1:
         found.append(
             f"the canary's 95 % latency is {canary.p95_ms:.2f} ms, {report.slowdown:.2f} (95 % interval {lower:.2f} to "
             f"{upper:.2f}) times stable's {stable.p95_ms:.2f} ms; at most {limits.max_slowdown:g} times is allowed"
@@ -154,7 +179,11 @@ class _Side:
         self._first_failure = ""
 
     def answer(self, logged: predict_pb2.PredictRequest) -> _Answer:
-        """Sends a logged request to the label."""
+        """Sends a logged request to the label.
+
+        Raises:
+          ReleaseError: if the server has become unavailable.
+        """
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self._server.model_name
         request.model_spec.version_label = self.label
@@ -164,6 +193,11 @@ class _Side:
         try:
             response = self._server.predict(request)
         except ServingError as error:
+            if error.code is grpc.StatusCode.UNAVAILABLE:
+                raise ReleaseError(
+                    f"the server became unavailable during the comparison, when {self.label!r} was asked: {error}. "
+                    "Nothing has changed"
+                ) from error
             return _Answer([], 0.0, f"{error.code.name}: {error.message}", error.code)
         seconds = time.perf_counter() - started
         version = response.model_spec.version.value

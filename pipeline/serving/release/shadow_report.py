@@ -35,6 +35,8 @@ class ShadowReport(BaseModel):
 
     requests: int
     """Requests sent to each."""
+    left_out: int = 0
+    """Those of them that both refused with the same code, since the request itself is wrong."""
     lists: int
     """Lists compared: a request may be for several users."""
     k: int
@@ -53,5 +55,7 @@ class ShadowReport(BaseModel):
     """The candidate's part."""
     stable: SideReport
     """The part of what serves."""
+    notes: list[str] = []
+    """What the comparison leaves open, in sentences."""
     refusals: list[str]
     """Why the canary should not become stable, in sentences; empty if nothing speaks against it."""

@@ -166,9 +166,9 @@ class RunScheduler:
                     queue[-1].add(task)
                 else:
                     queue.append(_Batch(task))
-            if len(self._threads) < self._num_threads:
+            for _ in range(min(len(tasks), self._num_threads - len(self._threads))):
                 self._start_thread()
-            self._changed.notify()
+            self._changed.notify(len(tasks))
 
     def _check_capacity(self, queue: collections.deque[_Batch], tasks: Sequence[_Task]) -> None:
         """Refuses a request for which there is no place in the queue."""

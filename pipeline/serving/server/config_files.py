@@ -96,9 +96,10 @@ class BatchingParameters:
         sizes = self.allowed_batch_sizes
         if sizes and (sizes[0] < 1 or any(size >= larger for size, larger in itertools.pairwise(sizes))):
             raise ValueError(f"allowed_batch_sizes must be positive and ascending; received {list(sizes)}")
-        if sizes and sizes[-1] != self.max_batch_size:
+        if sizes and sizes[-1] != self.rows_per_batch:
+            field = "max_batch_size" if self.rows_per_batch == self.max_batch_size else "max_execution_batch_size"
             raise ValueError(
-                f"the last of allowed_batch_sizes must equal max_batch_size, which is {self.max_batch_size}; "
+                f"the last of allowed_batch_sizes must equal {field}, which is {self.rows_per_batch}; "
                 f"received {sizes[-1]}"
             )
 

@@ -94,7 +94,6 @@ class GrpcTransport:
 
     async def start(self) -> None:
         """Begins to answer."""
-        await self.set_serving(False)
         await self._server.start()
 
     async def set_serving(self, is_serving: bool) -> None:

@@ -8,12 +8,11 @@ Source: `FillClassifyRegressRequestFromJson` in `util/json_tensor.cc` of TensorF
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from pipeline.serving.errors import invalid_argument
 from pipeline.serving.messages import classification_pb2, example_pb2, feature_pb2, regression_pb2
-from pipeline.serving.server.json_parsing import check_finite, parse_object
+from pipeline.serving.server.json_parsing import parse_object
 from pipeline.serving.server.json_tensors import (
     decode_base64_object,
     format_error,
@@ -44,7 +43,7 @@ def read_examples_request(
     if "context" in document:
         examples_list = request.input.example_list_with_context
         examples_list.context.SetInParent()
-        _read_example(document["context"], examples_list.context, body)
+        _read_example(document["context"], examples_list.context)
     if "examples" not in document:
         raise format_error(document, "When method is classify, key 'examples' is expected and was not found")
     examples = document["examples"]
@@ -53,20 +52,20 @@ def read_examples_request(
     if not examples:
         raise format_error(document, "'examples' value is an empty array")
     for example in examples:
-        _read_example(example, examples_list.examples.add(), body)
+        _read_example(example, examples_list.examples.add())
 
 
-def _read_example(value: Any, example: example_pb2.Example, body: bytes) -> None:
+def _read_example(value: Any, example: example_pb2.Example) -> None:
     if not isinstance(value, dict):
         raise invalid_argument(f"Example must be JSON object but got JSON {json_type_name(value)}")
     for name, content in value.items():
         feature = example.features.feature[as_bytes(name).decode("utf-8", "replace")]
         for element in content if isinstance(content, list) else (content,):
-            _add_value(element, name, feature, body)
+            _add_value(element, name, feature)
 
 
-def _add_value(value: Any, name: str, feature: feature_pb2.Feature, body: bytes) -> None:
-    kind, converted = _convert(value, name, body)
+def _add_value(value: Any, name: str, feature: feature_pb2.Feature) -> None:
+    kind, converted = _convert(value, name)
     present = feature.WhichOneof("kind")
     if present not in (None, kind):
         raise invalid_argument(f"Unexpected element type in feature: {name} expecting type: {_KIND_NAMES[present]}")
@@ -77,20 +76,14 @@ def _add_value(value: Any, name: str, feature: feature_pb2.Feature, body: bytes)
     getattr(feature, kind).value.append(converted)
 
 
-def _convert(value: Any, name: str, body: bytes) -> tuple[str, Any]:
+def _convert(value: Any, name: str) -> tuple[str, Any]:
     """Returns the field of a feature that takes a JSON value, and what it takes."""
     if isinstance(value, bool):
         return "int64_list", int(value)
     if isinstance(value, int) and -(2**63) <= value < 2**64:
         return "int64_list", value
     if isinstance(value, int | float):
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if math.isinf(number):
-            check_finite(body)
-        return "float_list", number
+        return "float_list", float(value)  # The parser takes no number that is too large.
     if isinstance(value, str):
         return "bytes_list", as_bytes(value)
     if is_base64_object(value):

@@ -1,9 +1,11 @@
 """JSON requests: what TensorFlow Serving's parser accepts, and its words for what it does not.
 
 The standard library parses; only where it refuses, a scan by RapidJSON's rules finds out the message and the offset.
-Three things differ from the standard and are honoured: `NaN`, `Inf`, `Infinity` and their negatives are numbers, what
-follows the first value is ignored, and of several members with one name the first counts. Strings keep bytes that are
-not UTF-8 by way of `surrogateescape`.
+What it takes and RapidJSON does not, halves of surrogate pairs and numbers too large for a double, is looked for in
+passes over the whole text that cost little, and never value by value. Three things differ from the
+standard and are honoured: `NaN`, `Inf`, `Infinity` and their negatives are numbers, what follows the first value is
+ignored, and of several members with one name the first counts. Strings keep bytes that are not UTF-8 by way of
+`surrogateescape`.
 
 Source: `ParseJson` in `util/json_tensor.cc`, RapidJSON's `reader.h` and `error/en.h`.
 """
@@ -16,15 +18,24 @@ import re
 from typing import Any
 
 from pipeline.serving.errors import StatusError, invalid_argument
-from pipeline.serving.server.json_writing import as_text, debug_text
+from pipeline.serving.server.json_writing import as_bytes, as_text, debug_text
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _SPACE = b" \t\r\n"
-_LITERALS = re.compile(r'"(?:[^"\\]|\\.)*"|-?NaN|Inf(?:inity)?', re.DOTALL)
+_STRING = r'"[^"\\]*(?:\\.[^"\\]*)*"'
+_LITERALS = re.compile(_STRING + r"|-?NaN|Inf(?:inity)?", re.DOTALL)
+_NUMBERS = re.compile(_STRING + r"|(?P<number>-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)", re.DOTALL)
 _STRING_BODY = re.compile(rb'[^"\\\x00-\x1f]*')
 _HEX_DIGITS = re.compile(rb"[0-9a-fA-F]{4}")
 _DIGITS = re.compile(rb"[0-9]*")
-_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_UNPAIRED_SURROGATE = re.compile(
+    # The first half without a second behind it, or the second without a first before it.
+    rb"\\u[dD](?:[89abAB](?!..\\u[dD][c-fC-F])|[c-fC-F](?<!\\u[dD][89abAB]..\\u[dD].))",
+    re.DOTALL,
+)
+_DIGITS_AS_ZEROS = bytes.maketrans(b"123456789E", b"000000000e")
+_LARGE_NUMBERS = (b"0" * 200, b"0e000", b"0e+000")
+"""What a number of 1e299 or more has one of, once its digits are zeros."""
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -35,31 +46,26 @@ def parse_object(body: bytes) -> dict[str, Any]:
     """
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
-    if b"\\u" in body and _SURROGATE_ESCAPE.search(body):
-        _Scanner(body).scan()  # The standard library takes half a pair for a character.
+    # An escaped backslash begins no escape, and does not bring two halves together either.
+    if b"\\u" in body and _UNPAIRED_SURROGATE.search(body.replace(b"\\\\", b"  ")):
+        _Scanner(body).scan()
     value = _parse(body)
     if not isinstance(value, dict):
         raise invalid_argument(f"JSON Value: {debug_text(value)} Is not object")
     return value
 
 
-def check_finite(body: bytes) -> None:
-    """Refuses a number that is too large for a double. To be called where an infinite value was found.
-
-    Raises:
-      StatusError: INVALID_ARGUMENT if the infinity came from digits and not from `Infinity`.
-    """
-    _Scanner(body).scan()
-
-
 def _parse(body: bytes) -> Any:
     text = as_text(body.removeprefix(_BYTE_ORDER_MARK)).lstrip(" \t\r\n")
     try:
-        return _DECODER.raw_decode(text)[0]
+        value, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError) as error:
         if isinstance(error, RecursionError):
             raise invalid_argument("JSON Parse error: The document is nested too deeply.") from None
         _Scanner(body).scan()
+    else:
+        _check_numbers(body, text, end)
+        return value
     # The scan found nothing wrong: it is a spelling of NaN or infinity that the standard library does not know.
     spellings = {"-NaN": "NaN", "Inf": "Infinity"}
     try:
@@ -67,6 +73,26 @@ def _parse(body: bytes) -> Any:
     except ValueError as error:
         offset = getattr(error, "pos", 0)
         raise invalid_argument(f"JSON Parse error: Invalid value. at offset: {offset}") from None
+
+
+def _check_numbers(body: bytes, text: str, end: int) -> None:
+    """Refuses numbers that are too large for a double, which Python reads as infinite or as a long integer.
+
+    Args:
+      body: what was sent.
+      text: the same from its first value on.
+      end: where that value ends in the text; it is known to be JSON.
+
+    Raises:
+      StatusError: INVALID_ARGUMENT if there is one.
+    """
+    zeros = body.translate(_DIGITS_AS_ZEROS)
+    if not any(large in zeros for large in _LARGE_NUMBERS):
+        return
+    for match in _NUMBERS.finditer(text, 0, end):
+        if match["number"] and math.isinf(float(match["number"])):
+            offset = len(body) - len(as_bytes(text[match.start() :]))
+            raise invalid_argument(f"JSON Parse error: Number too big to be stored in double. at offset: {offset}")
 
 
 def _first_of_each(members: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import itertools
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,7 +19,7 @@ import grpc
 
 from pipeline.serving.errors import StatusError, invalid_argument
 from pipeline.serving.messages import meta_graph_pb2, predict_pb2, tensor_pb2, types_pb2
-from pipeline.serving.server.json_parsing import check_finite, parse_object
+from pipeline.serving.server.json_parsing import parse_object
 from pipeline.serving.server.json_writing import as_bytes, debug_text
 
 BASE64_KEY = "b64"
@@ -82,9 +81,9 @@ def read_predict_request(
                 raise format_error(document, "Expecting 'instances' to be an list/array")
             if not instances:
                 raise format_error(document, "No values in 'instances' array")
-            _read_rows(instances, inputs, request, body)
+            _read_rows(instances, inputs, request)
         elif "inputs" in document:
-            _read_columns(document["inputs"], inputs, request, body)
+            _read_columns(document["inputs"], inputs, request)
         else:
             raise invalid_argument("Missing 'inputs' or 'instances' key")
     except RecursionError:
@@ -141,7 +140,7 @@ def decode_base64_object(value: Any) -> bytes:
     raise invalid_argument("Unable to base64 decode")
 
 
-def _read_rows(instances: list[Any], inputs: TensorInfos, request: predict_pb2.PredictRequest, body: bytes) -> None:
+def _read_rows(instances: list[Any], inputs: TensorInfos, request: predict_pb2.PredictRequest) -> None:
     """Stacks the rows' values to one tensor per input."""
     first = instances[0]
     if not isinstance(first, dict) and len(inputs) > 1:
@@ -156,15 +155,15 @@ def _read_rows(instances: list[Any], inputs: TensorInfos, request: predict_pb2.P
         columns = {name: [row[name] for row in instances] for name in names}
     else:
         columns = {}
-    bulk = {name: _convert_in_bulk(values, inputs[name].dtype, body) for name, values in columns.items()}
+    bulk = {name: _convert_in_bulk(values, inputs[name].dtype) for name, values in columns.items()}
     if not columns or None in bulk.values():
-        bulk = _convert_rows(instances, inputs, body)
+        bulk = _convert_rows(instances, inputs)
     for name, converted in bulk.items():
         assert converted is not None
         _write(*converted, inputs[name].dtype, request.inputs[name])
 
 
-def _read_columns(value: Any, inputs: TensorInfos, request: predict_pb2.PredictRequest, body: bytes) -> None:
+def _read_columns(value: Any, inputs: TensorInfos, request: predict_pb2.PredictRequest) -> None:
     """Reads one tensor per input; the value of a single input may stand alone."""
     if not _is_row_object(value):
         if len(inputs) > 1:
@@ -177,7 +176,7 @@ def _read_columns(value: Any, inputs: TensorInfos, request: predict_pb2.PredictR
         if name not in value:
             raise invalid_argument(f"Missing named input: {name} in 'inputs' object.")
         data_type = inputs[name].dtype
-        converted = _convert_in_bulk(value[name], data_type, body) or _convert(value[name], data_type, body)
+        converted = _convert_in_bulk(value[name], data_type) or _convert(value[name], data_type)
         _write(*converted, data_type, request.inputs[name])
 
 
@@ -193,7 +192,7 @@ def _write(shape: list[int], values: list[Any], data_type: int, tensor: tensor_p
         getattr(tensor, _FIELDS[data_type]).extend(values)
 
 
-def _convert_in_bulk(value: Any, data_type: int, body: bytes) -> tuple[list[int], list[Any]] | None:
+def _convert_in_bulk(value: Any, data_type: int) -> tuple[list[int], list[Any]] | None:
     """Returns shape and values of a tensor, or nothing if it needs a closer look."""
     shape: list[int] = []
     values = [value]
@@ -207,7 +206,7 @@ def _convert_in_bulk(value: Any, data_type: int, body: bytes) -> tuple[list[int]
     if data_type in _FLOATS:
         if not kinds <= {float, int}:
             return None
-        values = _as_floats(values, body)
+        values = list(map(float, values))  # The parser takes no number that is too large.
     elif data_type in _INTEGERS:
         _, lowest, highest = _INTEGERS[data_type]
         if not kinds <= {int} or (values and not (lowest <= min(values) and max(values) <= highest)):
@@ -219,22 +218,7 @@ def _convert_in_bulk(value: Any, data_type: int, body: bytes) -> tuple[list[int]
     return shape, values
 
 
-def _as_floats(values: list[Any], body: bytes) -> list[float]:
-    """Returns numbers as floats.
-
-    Raises:
-      StatusError: INVALID_ARGUMENT if digits stand for a number that no double can hold.
-    """
-    try:
-        floats = list(map(float, values))
-    except OverflowError:
-        floats = [math.inf]
-    if not all(map(math.isfinite, floats)):
-        check_finite(body)
-    return floats
-
-
-def _convert_rows(instances: list[Any], inputs: TensorInfos, body: bytes) -> dict[str, Any]:
+def _convert_rows(instances: list[Any], inputs: TensorInfos) -> dict[str, Any]:
     """Returns shape and values of each input, row by row."""
     in_objects = _is_row_object(instances[0])
     names = sorted(inputs)
@@ -249,7 +233,7 @@ def _convert_rows(instances: list[Any], inputs: TensorInfos, body: bytes) -> dic
             try:
                 if name not in inputs:
                     raise invalid_argument(f"JSON object: does not have named input: {name}")
-                shape, converted = _convert(value, inputs[name].dtype, body)
+                shape, converted = _convert(value, inputs[name].dtype)
                 _check_same(shape, len(converted), *rows.setdefault(name, (shape, len(converted))))
             except StatusError as error:
                 key = f" key: {name}" if in_objects else ""
@@ -274,7 +258,7 @@ def _check_same(shape: list[int], size: int, expected_shape: list[int], expected
         raise invalid_argument(f"Expecting shape [{expected}] but got: [{received}]")
 
 
-def _convert(value: Any, data_type: int, body: bytes) -> tuple[list[int], list[Any]]:
+def _convert(value: Any, data_type: int) -> tuple[list[int], list[Any]]:
     """Returns shape and values of a tensor, element by element; the first elements decide about the shape."""
     shape: list[int] = []
     first = value
@@ -289,7 +273,7 @@ def _convert(value: Any, data_type: int, body: bytes) -> tuple[list[int], list[A
                 raise format_error(
                     element, f"found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {len(shape)}"
                 )
-            values.append(_convert_scalar(element, data_type, body))
+            values.append(_convert_scalar(element, data_type))
             return
         if level >= len(shape):
             raise invalid_argument(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
@@ -304,7 +288,7 @@ def _convert(value: Any, data_type: int, body: bytes) -> tuple[list[int], list[A
     return shape, values
 
 
-def _convert_scalar(value: Any, data_type: int, body: bytes) -> Any:
+def _convert_scalar(value: Any, data_type: int) -> Any:
     if isinstance(value, dict) and data_type == types_pb2.DT_STRING:
         return decode_base64_object(value)
     if data_type not in _FIELDS and not isinstance(value, dict):
@@ -313,7 +297,7 @@ def _convert_scalar(value: Any, data_type: int, body: bytes) -> Any:
             f"Conversion of JSON Value: {debug_text(value)} to type: {data_type_name(data_type)}",
         )
     if data_type in _FLOATS and type(value) in (int, float):
-        return _as_floats([value], body)[0]
+        return float(value)
     if data_type in _INTEGERS and type(value) is int:
         _, lowest, highest = _INTEGERS[data_type]
         if lowest <= value <= highest:

@@ -112,15 +112,24 @@ class ModelManager:
         """Begins to load and to watch."""
         self._thread.start()
 
-    def wait_until_settled(self) -> None:
-        """Waits until each version that was found at the start serves, or could not be loaded at the first attempt."""
-        self._settled.wait()
+    def wait_until_settled(self, timeout_seconds: float | None = None) -> None:
+        """Waits until each version that was found at the start serves, or could not be loaded at the first attempt.
 
-    def close(self) -> None:
-        """Stops watching and unloads everything, once the requests under way are answered."""
+        Args:
+          timeout_seconds: None: without end.
+        """
+        self._settled.wait(timeout_seconds)
+
+    def request_stop(self) -> None:
+        """Ends whatever waits for models, and loads no more of them. Returns at once."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
+        self._settled.set()
+
+    def close(self) -> None:
+        """Stops watching and unloads everything, once the requests under way are answered."""
+        self.request_stop()
         if self._thread.ident is None:
             self._unload_everything()
         else:
@@ -177,7 +186,7 @@ class ModelManager:
 
     # Configuration.
 
-    def reload(self, config: _ServerConfig, *, load_labelled_first: bool = False) -> None:
+    def reload(self, config: _ServerConfig, *, load_labelled_first: bool = False, wait: bool = True) -> None:
         """Changes the configuration, and waits until each model that is new has a version that serves.
 
         A configuration that is refused changes nothing. As in TensorFlow Serving one whose new models do not load is
@@ -187,6 +196,7 @@ class ModelManager:
           config: the models from now on.
           load_labelled_first: whether to load the versions that labels are to point at before anything else changes,
             instead of refusing labels of versions that do not serve yet. TensorFlow Serving needs two reloads for this.
+          wait: whether to wait for new models; if not, any error means that nothing was changed.
 
         Raises:
           StatusError: as TensorFlow Serving answers; ABORTED, if another reload came between; UNAVAILABLE, if the
@@ -204,7 +214,8 @@ class ModelManager:
             logging.error("the configuration is refused: %s", error.message)
             raise
         logging.info("serving by a new configuration of %d models", len(config.model_config_list.config))
-        self._wait_for(added, "model", self._waiter_timeout)
+        if wait:
+            self._wait_for(added, "model", self._waiter_timeout)
 
     def wait_until_available(self, timeout_seconds: float | None = None) -> None:
         """Waits until each configured model has a version that serves, as TensorFlow Serving does when it starts.
@@ -335,7 +346,7 @@ class ModelManager:
                 entry.ClearField("version_labels")
             entry.base_path = new.base_path
             extra[new.name] = frozenset(new.version_labels.values())
-        added = self._configure(interim, extra=extra, check_labels=False)
+        added = self._configure(interim, extra=extra, replaces=old, check_labels=False)
         with self._changed:
             in_force = self._config
             targets = {name: self._models[name].versions.target for name in extra}
@@ -406,7 +417,9 @@ class ModelManager:
             with self._changed:
                 if self._stopped:
                     break
-                look = self._must_look or (self._poll_seconds > 0 and time.monotonic() >= next_look)
+                # Before what was found at the start is dealt with, a folder that keeps changing must not hold it up.
+                is_time = self._settled.is_set() and self._poll_seconds > 0 and time.monotonic() >= next_look
+                look = self._must_look or is_time
                 self._must_look = False
                 models = list(self._models.values())
             if look:
@@ -433,7 +446,7 @@ class ModelManager:
         times = [due for model in models if (due := model.versions.next_attempt) is not None]
         if self._poll_seconds > 0:
             times.append(next_look)
-        timeout = max(min(times) - time.monotonic(), 0.001) if times else None
+        timeout = min(max(min(times) - time.monotonic(), 0.001), threading.TIMEOUT_MAX) if times else None
         with self._changed:
             self._changed.wait_for(
                 lambda: (

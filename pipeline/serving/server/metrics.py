@@ -17,6 +17,13 @@ from collections.abc import Mapping, Sequence
 
 import grpc
 
+MAX_MODEL_NAMES = 1000
+"""Names of models that requests may ask for in vain before all further ones are counted together."""
+MAX_NAME_LENGTH = 256
+"""Characters of such a name; longer ones are counted with the others."""
+OTHER_MODELS = "__other__"
+"""`model_name` of what is counted together."""
+
 _MICROSECONDS = 1e6
 _LABEL_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
 
@@ -102,6 +109,7 @@ class ServerMetrics:
         sizes = _exponential(1, 2, 14)
         batching = "/tensorflow/serving/batching_session"
         self._lock = threading.Lock()
+        self._model_names: set[str] = set()
         self._request_count = _Counter("/tensorflow/serving/request_count", "model_name", "status")
         self._request_latency = _Histogram(
             "/tensorflow/serving/request_latency", latency, "model_name", "API", "entrypoint"
@@ -124,8 +132,23 @@ class ServerMetrics:
         self._metrics: list[_Metric] = sorted(metrics, key=lambda metric: metric.name)
 
     def request_finished(self, model_name: str, code: grpc.StatusCode) -> None:
-        """Counts a request to run a model by the status of its answer."""
+        """Counts a request to run a model by the status of its answer.
+
+        A client may invent names. TensorFlow Serving keeps a counter for each of them, for ever; here the first
+        `MAX_MODEL_NAMES` have one, and after them only models that have answered without an error. All others, and
+        names longer than `MAX_NAME_LENGTH`, are counted under `OTHER_MODELS`.
+
+        Args:
+          model_name: name that the request gave.
+          code: status of the answer.
+        """
         with self._lock:
+            if model_name not in self._model_names:
+                has_room = len(self._model_names) < MAX_MODEL_NAMES and len(model_name) <= MAX_NAME_LENGTH
+                if has_room or code is grpc.StatusCode.OK:  # Who answers is a model, whose name nobody invented.
+                    self._model_names.add(model_name)
+                else:
+                    model_name = OTHER_MODELS
             self._request_count.add(1, model_name, code.name)
 
     def request_latency(self, model_name: str, api: str, entrypoint: str, seconds: float) -> None:

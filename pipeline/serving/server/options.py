@@ -43,6 +43,8 @@ class ServerOptions:
       max_message_bytes: largest request or answer.
       max_queued_requests: requests to run a model that may be under way at a time; more are refused. 0: no limit.
       max_kept_log_bytes: size of a model's request logs, from which on the oldest is removed; 0: no limit.
+      start_wait_seconds: time that who connects at the start waits for the models that are found; then the server
+        answers without those that are not loaded yet.
       grace_seconds: time that requests under way have to finish when the server stops.
       stop_on_end_of_input: whether to stop when standard input ends.
     """
@@ -71,6 +73,7 @@ class ServerOptions:
     max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES
     max_queued_requests: int = 1000
     max_kept_log_bytes: int = 1 << 30
+    start_wait_seconds: float = 60.0
     grace_seconds: float = 10.0
     stop_on_end_of_input: bool = False
 
@@ -105,6 +108,7 @@ class ServerOptions:
             "max_num_load_retries",
             "max_queued_requests",
             "max_kept_log_bytes",
+            "start_wait_seconds",
             "grace_seconds",
         ):
             if getattr(self, name) < 0:
@@ -140,6 +144,7 @@ _HELP = {
     "max_message_bytes": "largest request or answer",
     "max_queued_requests": "requests that may be under way at a time; more are refused; 0 means no limit",
     "max_kept_log_bytes": "size of a model's request logs; beyond it the oldest are removed; 0 means no limit",
+    "start_wait_seconds": "seconds that who connects at the start waits for models, instead of being refused",
     "grace_seconds": "seconds that requests under way have to finish when the server stops",
     "stop_on_end_of_input": "also stop when standard input ends",
 }

@@ -125,28 +125,33 @@ class RequestLogger:
         """Draws whether a request is to be logged."""
         return self._random.random() < self.sampling_config.sampling_rate
 
-    def write(self, log: prediction_log_pb2.PredictionLog) -> None:
-        """Queues a log. Never waits and never raises: what does not fit is counted as dropped."""
+    def write(self, log: prediction_log_pb2.PredictionLog) -> bool:
+        """Queues a log. Never waits and never raises: what does not fit is counted as dropped.
+
+        Returns:
+          Whether it will be written, if the disk takes it.
+        """
         try:
             record = log.SerializeToString()
         except Exception as error:  # Too large for a message, say; the request has its answer already.
             with self._changed:
                 self.failed += 1
             self._tell(f"a log cannot be serialised: {error}")
-            return
+            return False
         with self._changed:
             full = (
                 len(self._queue) >= self._max_queued_logs or self._queued_bytes + len(record) > self._max_queued_bytes
             )
             if self._closed or full:
                 self.dropped += 1
-                return
+                return False
             self._queue.append(record)
             self._queued_bytes += len(record)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._work, name="request-log", daemon=True)
                 self._thread.start()
             self._changed.notify()
+            return True
 
     def close(self) -> None:
         """Writes what is queued and completes the file. Logs that come later are dropped."""

@@ -10,6 +10,7 @@ Sources: `model_servers/http_server.cc`, `http_rest_api_handler.cc`, `http_rest_
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import functools
 import re
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 from absl import logging
 from aiohttp import web
+from google.protobuf.message import Message
 
 from pipeline.serving.errors import StatusError, invalid_argument
 from pipeline.serving.messages import (
@@ -46,8 +48,14 @@ from pipeline.serving.server.services import Services
 if TYPE_CHECKING:
     from pipeline.serving.server.manager import ModelManager
 
-MAX_UNCOMPRESSED_BYTES = 100 << 20
-"""Size to which a compressed request may grow, as in TensorFlow Serving."""
+MAX_BODY_BYTES = 32 << 20
+"""Largest body of a request, as sent and unpacked, unless the options say otherwise."""
+LARGE_REQUEST_BYTES = 256 << 10
+"""Size of a body from which on it is read in a thread: the event loop would answer nobody else meanwhile."""
+LARGE_RESPONSE_BYTES = 64 << 10
+"""The same for responses; as JSON they have several times this size."""
+
+_CONVERTING_THREADS = 2  # Python runs one of them at a time; more would only take turns with the event loop.
 
 _HTTP_STATUSES = {
     grpc.StatusCode.OK: 200,
@@ -83,7 +91,8 @@ _CORS_HEADERS = {
 }
 _JSON = "application/json"
 _HTML = "text/html; charset=ISO-8859-1"  # What libevent says of answers that do not name their type.
-_Response = TypeVar("_Response")
+_Response = TypeVar("_Response", bound=Message)
+_Result = TypeVar("_Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,13 +101,13 @@ class RestOptions:
 
     Attributes:
       timeout_seconds: time that a model has to answer; 0 means no limit.
-      max_body_bytes: largest request.
+      max_body_bytes: largest body of a request, as sent and unpacked.
       enable_cors: whether to let pages from any origin use the API.
       metrics_path: path of the metrics page; None means that there is none.
     """
 
     timeout_seconds: float = 30.0
-    max_body_bytes: int = 2**31 - 1
+    max_body_bytes: int = MAX_BODY_BYTES
     enable_cors: bool = False
     metrics_path: str | None = None
 
@@ -143,12 +152,17 @@ class RestApi:
         self._metrics = metrics
         self._admission = admission
         self._options = options
+        self._converting = concurrent.futures.ThreadPoolExecutor(_CONVERTING_THREADS, "rest-conversion")
 
     def application(self) -> web.Application:
         """Returns an application of one route that takes every request."""
         application = web.Application(client_max_size=self._options.max_body_bytes)
         application.router.add_route("*", "/{path:.*}", self._answer)
+        application.on_cleanup.append(self._stop_converting)
         return application
+
+    async def _stop_converting(self, unused: web.Application) -> None:
+        self._converting.shutdown(wait=False)
 
     async def _answer(self, request: web.Request) -> web.Response:
         target = request.raw_path
@@ -162,15 +176,12 @@ class RestApi:
         if not _API.fullmatch(target):
             return _library_error(HTTPStatus.NOT_FOUND)
         started = time.perf_counter()
+        exchange = _Exchange()
         try:
-            body = await request.read()
-        except web.HTTPRequestEntityTooLarge:
+            code, answer, content_type = await self._call(request, target, exchange)
+        except _BodyTooLarge:
             text = error_text(f"The request is larger than {self._options.max_body_bytes} bytes")
             return web.Response(text=text, status=413, content_type=_JSON)
-        if "gzip" in request.headers.get("Content-Encoding", ""):
-            body = unpack(body)
-        exchange = _Exchange()
-        code, answer, content_type = await self._call(request, target, body, exchange)
         if code is grpc.StatusCode.OK:
             self._metrics.request_latency(exchange.model_name, exchange.method, "REST", time.perf_counter() - started)
         if not exchange.is_counted:
@@ -186,43 +197,64 @@ class RestApi:
             text, status = self._metrics.render(), 200
         return web.Response(body=text.encode("utf-8"), status=status, headers={"Content-Type": "text/plain"})
 
-    async def _call(
-        self, request: web.Request, target: str, body: bytes, exchange: _Exchange
-    ) -> tuple[grpc.StatusCode, bytes, str]:
+    async def _call(self, request: web.Request, target: str, exchange: _Exchange) -> tuple[grpc.StatusCode, bytes, str]:
         """Returns status, body and content type."""
         if request.method == "OPTIONS":
             has_origin = re.search("https?://", request.headers.get("Origin", "")) is not None
             return grpc.StatusCode.OK if has_origin else grpc.StatusCode.FAILED_PRECONDITION, b"", _HTML
         try:
-            return grpc.StatusCode.OK, await self._process(request.method, target, body, exchange), _JSON
+            return grpc.StatusCode.OK, await self._process(request, target, exchange), _JSON
         except _VersionError:
             return grpc.StatusCode.INVALID_ARGUMENT, b"", _JSON
         except StatusError as error:
             failure = error
+        except (_BodyTooLarge, ConnectionError):
+            raise
         except Exception as error:
             logging.exception("%s %s failed", request.method, target)
             failure = StatusError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
         return failure.code, as_bytes(error_text(failure.message)), _JSON
 
-    async def _process(self, http_method: str, target: str, body: bytes, exchange: _Exchange) -> bytes:
-        pattern = {"POST": _PREDICTION, "GET": _DESCRIPTION}.get(http_method)
+    async def _process(self, request: web.Request, target: str, exchange: _Exchange) -> bytes:
+        pattern = {"POST": _PREDICTION, "GET": _DESCRIPTION}.get(request.method)
         match = pattern.fullmatch(target) if pattern else None
         if match is not None:
             exchange.model_name = urllib.parse.unquote(match["name"] or "")
             spec = _model_spec(exchange.model_name, match["version"], match["label"])
-            if http_method == "GET":
+            if request.method == "GET":
                 return await self._describe(spec, match["part"] == "metadata")
             exchange.method = match["method"]
             runs = {"predict": self._predict, "classify": self._classify, "regress": self._regress}
             if run := runs.get(exchange.method):  # The URL's letters may be of either case, the method's may not.
-                return await run(spec, body, exchange)
-        raise invalid_argument(f"Malformed request: {http_method} {target}")
+                with self._admission:  # Before the body takes memory, and until its answer is written.
+                    return await run(spec, await self._read_body(request), exchange)
+        raise invalid_argument(f"Malformed request: {request.method} {target}")
+
+    async def _read_body(self, request: web.Request) -> bytes:
+        """Waits for a request's body, and unpacks it if it is packed.
+
+        Raises:
+          StatusError: DEADLINE_EXCEEDED if it does not arrive within the time that a model has to answer.
+          _BodyTooLarge: if it is larger than the options allow.
+          ConnectionError: if the client goes away.
+        """
+        seconds = None if request.content.is_eof() else self._options.timeout_seconds or None
+        try:
+            body = await asyncio.wait_for(request.read(), seconds)
+        except asyncio.TimeoutError:
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for the request's body") from None
+        except web.HTTPRequestEntityTooLarge:
+            raise _BodyTooLarge from None
+        if "gzip" not in request.headers.get("Content-Encoding", ""):
+            return body
+        return await self._in_thread(functools.partial(unpack, body, self._options.max_body_bytes))
 
     async def _predict(self, spec: model_pb2.ModelSpec, body: bytes, exchange: _Exchange) -> bytes:
         request = predict_pb2.PredictRequest(model_spec=spec)
-        in_rows = read_predict_request(body, request, functools.partial(self._inputs_of, spec))
+        inputs_of = functools.partial(self._inputs_of, spec)
+        in_rows = await self._read(functools.partial(read_predict_request, body, request, inputs_of), body)
         response = await self._run(functools.partial(self._services.predict, request), exchange)
-        return write_predict_response(response.outputs, in_rows)
+        return await self._write(lambda: write_predict_response(response.outputs, in_rows), response)
 
     def _inputs_of(self, spec: model_pb2.ModelSpec, signature_name: str) -> TensorInfos:
         name = signature_name or DEFAULT_SIGNATURE
@@ -234,24 +266,44 @@ class RestApi:
 
     async def _classify(self, spec: model_pb2.ModelSpec, body: bytes, exchange: _Exchange) -> bytes:
         request = classification_pb2.ClassificationRequest(model_spec=spec)
-        read_examples_request(body, request)
-        return write_classifications(
-            (await self._run(functools.partial(self._services.classify, request), exchange)).result
-        )
+        await self._read(functools.partial(read_examples_request, body, request), body)
+        response = await self._run(functools.partial(self._services.classify, request), exchange)
+        return await self._write(lambda: write_classifications(response.result), response)
 
     async def _regress(self, spec: model_pb2.ModelSpec, body: bytes, exchange: _Exchange) -> bytes:
         request = regression_pb2.RegressionRequest(model_spec=spec)
-        read_examples_request(body, request)
-        return write_regressions((await self._run(functools.partial(self._services.regress, request), exchange)).result)
+        await self._read(functools.partial(read_examples_request, body, request), body)
+        response = await self._run(functools.partial(self._services.regress, request), exchange)
+        return await self._write(lambda: write_regressions(response.result), response)
 
     async def _run(self, answer: Callable[[], Awaitable[_Response]], exchange: _Exchange) -> _Response:
-        """Waits for a model's answer, within the limits of number and time."""
-        with self._admission:
-            exchange.is_counted = True
-            try:
-                return await asyncio.wait_for(answer(), self._options.timeout_seconds or None)
-            except asyncio.TimeoutError:
-                raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification") from None
+        """Waits for a model's answer, within the limit of time."""
+        exchange.is_counted = True
+        try:
+            return await asyncio.wait_for(answer(), self._options.timeout_seconds or None)
+        except asyncio.TimeoutError:
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification") from None
+
+    async def _read(self, read: Callable[[], _Result], body: bytes) -> _Result:
+        """Returns what reading a body returns."""
+        return await self._in_thread(read) if len(body) > LARGE_REQUEST_BYTES else read()
+
+    async def _write(self, write: Callable[[], bytes], response: Message) -> bytes:
+        """Returns a response as JSON."""
+        return await self._in_thread(write) if response.ByteSize() > LARGE_RESPONSE_BYTES else write()
+
+    async def _in_thread(self, convert: Callable[[], _Result]) -> _Result:
+        """Returns what a function returns, without keeping the event loop from others.
+
+        A thread cannot be cancelled. So a request that is keeps its place among those admitted until the thread is done
+        with it: who sends large requests and goes away gets no further than who waits.
+        """
+        conversion = asyncio.get_running_loop().run_in_executor(self._converting, convert)
+        try:
+            return await asyncio.shield(conversion)
+        except asyncio.CancelledError:
+            await asyncio.wait([conversion])
+            raise
 
     async def _describe(self, spec: model_pb2.ModelSpec, with_signatures: bool) -> bytes:
         if not spec.name:
@@ -268,6 +320,10 @@ class RestApi:
             f'{{\n"model_spec":{message_to_json(response.model_spec)},\n'
             f'"metadata": {{"{field}": {message_to_json(signatures)}}}\n}}\n'
         ).encode()
+
+
+class _BodyTooLarge(Exception):
+    """A body beyond the limit, as sent or unpacked."""
 
 
 class _VersionError(Exception):
@@ -296,11 +352,17 @@ def _library_error(status: HTTPStatus) -> web.Response:
     return response
 
 
-def unpack(body: bytes) -> bytes:
-    """Returns a gzipped body unpacked, or nothing if it is none or would grow too large."""
+def unpack(body: bytes, limit: int) -> bytes:
+    """Returns a gzipped body unpacked, or nothing if it is none, which is how TensorFlow Serving sees it, too.
+
+    Raises:
+      _BodyTooLarge: if it would be larger than `limit` bytes.
+    """
     decompressor = zlib.decompressobj(wbits=31)
     try:
-        unpacked = decompressor.decompress(body, MAX_UNCOMPRESSED_BYTES)
+        unpacked = decompressor.decompress(body, limit + 1)
     except zlib.error:
         return b""
+    if len(unpacked) > limit:
+        raise _BodyTooLarge
     return unpacked if decompressor.eof else b""

@@ -215,8 +215,9 @@ class Services:
             entry = getattr(log, kind)
             entry.request.CopyFrom(request)
             entry.response.CopyFrom(response)
-            logger.write(log)
-            self._metrics.request_logged(lease.name, grpc.StatusCode.OK)
+            taken = logger.write(log)
+            code = grpc.StatusCode.OK if taken else grpc.StatusCode.RESOURCE_EXHAUSTED
+            self._metrics.request_logged(lease.name, code)
         except Exception:
             logging.exception("a request of the model %s could not be logged", lease.name)
             self._metrics.request_logged(lease.name, grpc.StatusCode.INTERNAL)

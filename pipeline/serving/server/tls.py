@@ -38,9 +38,11 @@ def check_certificate(settings: TlsSettings, path: str) -> None:
         os.unlink(name)
     if settings.custom_ca is not None:
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=settings.custom_ca.decode())
-        except ssl.SSLError as error:
-            raise ConfigError(f"{path}: custom_ca cannot be used: {error.reason or error}") from None
+            # Comments, which need not be ASCII, stand between the certificates.
+            text = settings.custom_ca.decode("ascii", "ignore")
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(cadata=text)
+        except (ssl.SSLError, ValueError) as error:
+            raise ConfigError(f"{path}: custom_ca cannot be used: {getattr(error, 'reason', None) or error}") from None
 
 
 def server_credentials(settings: TlsSettings) -> grpc.ServerCredentials:

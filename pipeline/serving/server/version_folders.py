@@ -69,7 +69,8 @@ def find_versions(
         raise FileNotFoundError(f"there is no folder {base_path}")
     versions: dict[int, str] = {}
     # Some remote file systems list all descendants, with their paths.
-    for name in sorted({name.split("/", 1)[0] for name in tf.io.gfile.listdir(base_path)}):
+    names = os.listdir(base_path) if os.path.isdir(base_path) else tf.io.gfile.listdir(base_path)
+    for name in sorted({name.split("/", 1)[0] for name in names}):
         version = version_number(name)
         if version is None:
             continue

@@ -139,7 +139,7 @@ class ModelVersions:
         else:
             try:
                 self._look(target, complaints)
-            except (OSError, tf.errors.OpError) as error:
+            except (OSError, UnicodeError, tf.errors.OpError) as error:
                 # The folder may be away for a moment only: whatever serves goes on serving.
                 complaints.append(f"could not list the base path {target.base_path} of model {self._name}: {error}")
         for complaint in complaints:

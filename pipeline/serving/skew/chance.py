@@ -58,6 +58,8 @@ def chance_distance(
     drawn = weights @ counts
     drawn /= drawn.sum(axis=1, keepdims=True)
     whole = counts.sum(axis=0) / counts.sum()
+    if measure == L_INFINITY:  # The largest difference of one category; all the others together are none.
+        drawn, whole = drawn[:, : len(kept)], whole[: len(kept)]
     return float(np.quantile(distance(drawn, whole), _QUANTILE))
 
 

@@ -10,6 +10,7 @@ from ml_metadata.proto import metadata_store_pb2
 
 from modules.artifact_files import VERDICT_FILE
 from pipeline.gate_line import GateLine
+from pipeline.serving.release.errors import ReleaseError
 from pipeline.serving.release.evidence import find_evidence
 from pipeline.verdict import Estimate, Verdict
 
@@ -82,3 +83,11 @@ def test_a_version_is_known_by_the_metrics_and_the_gate_of_the_run_that_pushed_i
 
 def test_nothing_is_known_where_nothing_ran(tmp_path: Path) -> None:
     assert find_evidence(str(tmp_path / "metadata.sqlite"), "recommender") == {}
+
+
+def test_runs_that_cannot_be_read_are_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "metadata.sqlite"
+    Workspace(tmp_path).add_run("2026-01-01T00:00:00.000001", "11", 0.4)
+    (tmp_path / "evaluation-0.4" / VERDICT_FILE).write_text("[")
+    with pytest.raises(ReleaseError, match=r"the runs in .*metadata\.sqlite cannot be read: "):
+        find_evidence(str(path), "recommender")

@@ -18,7 +18,7 @@ from pipeline.serving.release.live_server import LiveServer
 from pipeline.serving.release.model_config_file import labels_of, read_config
 from pipeline.serving.release.move import move_labels
 from pipeline.serving.release.plans import Plan, plan_canary, plan_rollback, plan_stable
-from pipeline.serving.release.record import Move, read_moves
+from pipeline.serving.release.record import Move, RunEvidence, read_moves
 from pipeline.serving.release.release import make_release
 from pipeline.serving.server.server import ModelServer
 from pipeline.serving.tensors import make_tensor, read_tensor, string_array
@@ -159,7 +159,8 @@ def test_a_version_that_cannot_be_loaded_changes_nothing(folder: ServingFolder, 
         assert serving == ({1} if with_file else {2})
         shutil.move(folder.path / "broken", folder.versions / "3")
         with Visitor(live.address, "stable" if with_file else None) as visitor:
-            with pytest.raises(ReleaseError, match=r"version 3: the server cannot load it: .*Nothing has changed$"):
+            after = "Nothing has changed" if with_file else "the server serves the latest version of recommender only"
+            with pytest.raises(ReleaseError, match=rf"version 3: the server cannot load it: .*{after}$"):
                 release(folder, plan_canary(folder, 3), live)
             wait_for(lambda: available(live) == serving)
         assert visitor.failures == []
@@ -271,6 +272,47 @@ def test_a_label_on_a_version_that_is_gone_does_not_block_a_release(folder: Serv
         assert live.resolve("stable") == 1
     assert config_labels(folder) == {"stable": 1}
     assert any(step.startswith("label 'canary' is dropped: version 2: it is gone from") for step in told)
+    dropped = read_moves(folder.record)[-1]
+    assert (dropped.action, dropped.label, dropped.from_version, dropped.to_version) == ("drop", "canary", 2, None)
+
+
+def test_without_a_server_a_label_on_a_version_that_is_gone_is_dropped_and_recorded(folder: ServingFolder) -> None:
+    release(folder, plan_stable(1), None)
+    release(folder, plan_canary(folder, 2), None)
+    shutil.rmtree(folder.versions / "2")
+    (dropped,) = release(folder, plan_stable(1), None)
+    assert (dropped.action, dropped.label, dropped.state) == ("drop", "canary", "offline")
+    assert config_labels(folder) == {"stable": 1}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"), [(5.0, "the server cannot load it: "), (2.0, "it is not available after 2 s; the server says")]
+)
+def test_stable_is_never_lost_to_the_release_of_a_canary(
+    folder: ServingFolder, start: Start, seconds: float, says: str
+) -> None:
+    release(folder, plan_stable(3), None)
+    release(folder, plan_canary(folder, 1), None)
+    before, recorded = folder.config.read_bytes(), folder.record.read_bytes()
+    with connect(start()) as live:
+        refusal = rf"version 2: the label 'stable' would be lost: its version 3: {says}.*Nothing has changed$"
+        with pytest.raises(ReleaseError, match=refusal):
+            release(folder, plan_canary(folder, 2), live, timeout_seconds=seconds)
+        assert live.resolve("canary") == 1
+    assert (folder.config.read_bytes(), folder.record.read_bytes()) == (before, recorded)
+
+
+def test_the_first_release_says_that_it_replaces_what_the_server_was_started_with(
+    folder: ServingFolder, start: Start
+) -> None:
+    shutil.rmtree(folder.versions / "3")
+    told: list[str] = []
+    with connect(start()) as live:
+        release(folder, plan_stable(2), live, tell=told.append)
+        assert "models.config yet: the server's whole configuration is replaced" in told[0]
+        told.clear()
+        release(folder, plan_stable(1), live, tell=told.append)
+        assert told[0].startswith("loading")
 
 
 def test_a_server_that_does_not_answer_changes_nothing(folder: ServingFolder) -> None:
@@ -290,7 +332,20 @@ def test_two_releases_at_once_do_not_interleave(folder: ServingFolder) -> None:
     assert len(read_moves(folder.record)) == 1
 
 
-def test_an_unwritable_record_is_an_error_of_the_file_system(folder: ServingFolder) -> None:
+def test_a_move_that_could_not_be_recorded_says_so(folder: ServingFolder) -> None:
     folder.record.mkdir()
-    with pytest.raises(OSError, match=r"releases\.jsonl"):
+    with pytest.raises(
+        ReleaseError, match=r"the labels have moved, but .*releases\.jsonl lacks stable: None → 1: .*Is a directory"
+    ):
         release(folder, plan_stable(1), None)
+    assert config_labels(folder) == {"stable": 1}
+
+
+def test_nothing_moves_if_the_runs_cannot_be_read(folder: ServingFolder) -> None:
+    def find_evidence() -> dict[int, RunEvidence]:
+        raise ReleaseError("the runs cannot be read")
+
+    with pytest.raises(ReleaseError, match="the runs cannot be read"):
+        release(folder, plan_stable(1), None, find_evidence=find_evidence)
+    assert not folder.config.exists()
+    assert not folder.record.exists()

@@ -11,7 +11,10 @@ from pipeline.serving.release.record import Move, append_moves, previous_version
 
 
 def make_move(
-    from_version: int | None, to_version: int, action: Literal["release", "rollback"] = "release", label: str = "stable"
+    from_version: int | None,
+    to_version: int | None,
+    action: Literal["release", "rollback", "drop"] = "release",
+    label: str = "stable",
 ) -> Move:
     return Move(
         when=datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc),
@@ -68,6 +71,9 @@ def test_a_line_that_is_no_move_is_named(tmp_path: Path) -> None:
         # Moved by other means since, or the record of the last move was lost.
         ([make_move(None, 1), make_move(1, 2)], 4, 2),
         ([make_move(None, 1), make_move(1, 2), make_move(2, 1, "rollback")], 1, None),
+        ([make_move(None, 1), make_move(1, 2), make_move(5, 6)], 6, 5),
+        ([make_move(None, 1), make_move(1, 2), make_move(5, 6), make_move(6, 5, "rollback")], 5, 2),
+        ([make_move(None, 1), make_move(1, None, "drop"), make_move(None, 2)], 2, 1),
     ],
 )
 def test_a_rollback_goes_to_before_the_last_release_that_stands(

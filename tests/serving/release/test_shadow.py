@@ -6,14 +6,23 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import grpc
 import pytest
 
+from pipeline.serving.errors import ServingError
 from pipeline.serving.messages import example_pb2, predict_pb2
 from pipeline.serving.prediction_logs import log_files, logged_requests
 from pipeline.serving.release.errors import ReleaseError
 from pipeline.serving.release.folder import ServingFolder
 from pipeline.serving.release.live_server import LiveServer
-from pipeline.serving.release.model_config_file import read_config, write_config
+from pipeline.serving.release.log_pattern import log_pattern
+from pipeline.serving.release.model_config_file import (
+    plain_config,
+    read_config,
+    with_labels,
+    with_versions,
+    write_config,
+)
 from pipeline.serving.release.plans import plan_canary, plan_stable
 from pipeline.serving.release.record import read_moves
 from pipeline.serving.release.release import make_release
@@ -97,7 +106,7 @@ def test_too_little_overlap_is_refused(live: LiveServer) -> None:
 
 def test_a_canary_that_is_certainly_slower_is_refused(folder: ServingFolder, live: LiveServer) -> None:
     """The delay stands for a slow network or graph, between the real client and the real server."""
-    requests = [make_request([f"i{number % 12}"]) for number in range(40)]
+    requests = [make_request([f"i{number % 12}"]) for number in range(60)]
     predict = live.predict
 
     def slow(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
@@ -114,22 +123,28 @@ def test_a_canary_that_is_certainly_slower_is_refused(folder: ServingFolder, liv
     (refusal,) = report.refusals
     assert "times stable's" in refusal
     assert refusal.endswith("at most 1.5 times is allowed")
+    assert report.notes == []
+    few = compare(live, requests[:49], Limits(max_slowdown=1.5))
+    assert few.slowdown is not None
+    assert few.slowdown > 1.5
+    assert few.refusals == []
+    assert few.notes == ["latency is not judged: both answered 49 requests; it takes 50"]
     live.predict = predict  # type: ignore[method-assign]
 
 
 def test_one_pause_of_the_machine_does_not_make_a_canary_slow(live: LiveServer) -> None:
-    requests = [make_request([f"i{number % 12}"]) for number in range(30)]
+    requests = [make_request([f"i{number % 12}"]) for number in range(60)]
     predict = live.predict
     paused: list[int] = []
 
-    def pause_twice(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+    def pause_thrice(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
         if request.model_spec.version_label == "canary":
             paused.append(len(paused))
-            if len(paused) in (20, 25):
+            if len(paused) in (20, 30, 40):
                 time.sleep(0.2)
         return predict(request)
 
-    live.predict = pause_twice  # type: ignore[method-assign]
+    live.predict = pause_thrice  # type: ignore[method-assign]
     report = compare(live, requests, Limits(max_slowdown=1.5))
     assert report.slowdown is not None
     assert report.slowdown > 1.5
@@ -153,6 +168,8 @@ def test_a_canary_that_fails_is_refused_and_a_request_that_is_wrong_is_not_its_f
     report = compare(live, [*REQUESTS, wrong], Limits(max_slowdown=1000))
     assert (report.canary.errors, report.stable.errors, report.lists) == (0, 0, 4)
     assert report.refusals == []
+    assert report.left_out == 1
+    assert report.notes[0] == "1 of 4 requests are left out: both refuse them as wrong"
     make_canary(folder, live, 5)
     report = compare(live, REQUESTS, Limits())
     assert report.canary.errors == 3
@@ -189,6 +206,87 @@ def test_stable_moves_only_if_nothing_speaks_against_it_and_the_comparison_is_re
     assert len(logged_requests(f"{folder.path}/requests-*.tfrecord", "recommender")) == 3
     (model,) = read_config(folder.config).model_config_list.config
     assert model.logging_config.sampling_config.sampling_rate == 1.0
+
+
+@pytest.mark.parametrize(
+    "code",
+    [grpc.StatusCode.INTERNAL, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.DEADLINE_EXCEEDED],
+    ids=lambda code: code.name,
+)
+def test_a_failure_of_both_that_is_not_the_requests_own_excuses_nobody(live: LiveServer, code: grpc.StatusCode) -> None:
+    """An overloaded machine, between the real client and the real server."""
+    predict = live.predict
+
+    def fail(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+        if request.inputs["examples"] == REQUESTS[0].inputs["examples"]:
+            raise ServingError(code, "too much", live.address)
+        return predict(request)
+
+    live.predict = fail  # type: ignore[method-assign]
+    report = compare(live, REQUESTS, Limits(max_slowdown=1000))
+    assert (report.canary.errors, report.stable.errors, report.left_out, report.lists) == (1, 1, 0, 3)
+    assert report.refusals == [f"the canary fails on 1 of 3 requests: {code.name}: too much"]
+
+
+def test_a_server_that_goes_away_during_the_comparison_is_no_comparison(
+    folder: ServingFolder, start: Start, live: LiveServer
+) -> None:
+    server = start()
+    before = folder.config.read_bytes()
+    with LiveServer(server.address, "recommender", 5.0) as other:
+        for version in (1, 2):
+            other.wait_until_available(version, 20, {})
+        predict = other.predict
+        asked: list[str] = []
+
+        def stop_at_the_twelfth(request: predict_pb2.PredictRequest) -> predict_pb2.PredictResponse:
+            asked.append(request.model_spec.version_label)
+            if len(asked) == 12:
+                server.stop()
+            return predict(request)
+
+        other.predict = stop_at_the_twelfth  # type: ignore[method-assign]
+        with pytest.raises(ReleaseError, match=r"the server became unavailable during the comparison, when '\w+' was"):
+            make_release(
+                folder,
+                plan_stable(None),
+                other,
+                action="release",
+                who="me",
+                compare=lambda server: compare(server, REQUESTS, Limits(max_slowdown=1000)),
+            )
+    assert folder.config.read_bytes() == before
+
+
+def test_only_the_version_that_was_compared_becomes_stable(folder: ServingFolder, live: LiveServer) -> None:
+    """The file says another canary than the server, as one that does not poll it may."""
+    publish_config = with_labels(read_config(folder.config), "recommender", {"stable": 1, "canary": 4})
+    served = read_config(folder.config)
+
+    def compare_as_served(server: LiveServer) -> ShadowReport:
+        server.reload(with_versions(served, "recommender", folder.versions, [1, 2, 4], {"stable": 1, "canary": 2}), 20)
+        return compare(server, REQUESTS, Limits(max_slowdown=1000))
+
+    write_config(folder.config, publish_config)
+    with pytest.raises(
+        ReleaseError, match=r"^the server answers for 'canary' with version 2, not 4\. Nothing has changed$"
+    ):
+        make_release(folder, plan_stable(None), live, action="release", who="me", compare=compare_as_served)
+    assert read_config(folder.config) == publish_config
+    assert [move.to_version for move in read_moves(folder.record)] == [1, 2]
+
+
+def test_the_log_files_of_a_model_are_found_whatever_their_folder_and_prefix_are_called(tmp_path: Path) -> None:
+    folder = ServingFolder(tmp_path / "exp[1]" / "serving", "recommender")
+    config = plain_config(folder.model_name, folder.versions)
+    collector = config.model_config_list.config[0].logging_config.log_collector_config
+    collector.filename_prefix = str(folder.path / "a[b]*")
+    folder.path.mkdir(parents=True)
+    write_config(folder.config, config)
+    wanted = folder.path / "a[b]*-20260101T000000Z-1.tfrecord"
+    for path in (wanted, folder.path / "ab-20260101T000000Z-1.tfrecord"):
+        path.write_bytes(b"")
+    assert log_files(log_pattern(folder)) == [wanted]
 
 
 def test_logged_requests_are_the_latest_recommendations_of_the_model(folder: ServingFolder, live: LiveServer) -> None:

@@ -122,12 +122,12 @@ def test_every_batching_parameter_is_read(write: Callable[[str], Path]):
     parameters = read_batching_parameters(
         write("""
           max_batch_size { value: 64 } batch_timeout_micros { value: 1500 } max_enqueued_batches { value: 7 }
-          num_batch_threads { value: 3 } thread_pool_name { value: "batches" } allowed_batch_sizes: 16
-          allowed_batch_sizes: 64 pad_variable_length_inputs: true enable_large_batch_splitting { value: true }
+          num_batch_threads { value: 3 } thread_pool_name { value: "batches" } allowed_batch_sizes: 8
+          allowed_batch_sizes: 16 pad_variable_length_inputs: true enable_large_batch_splitting { value: true }
           max_execution_batch_size { value: 16 }
         """)
     )
-    assert parameters == BatchingParameters(64, 1500, 7, 3, (16, 64), True, True, 16, "batches")
+    assert parameters == BatchingParameters(64, 1500, 7, 3, (8, 16), True, True, 16, "batches")
     assert parameters.rows_per_batch == 16
 
 
@@ -209,3 +209,17 @@ def test_no_error_shows_a_key(write: Callable[[str], Path], text: str, complaint
         read_tls_config(write(text))
     assert "TUFSUVVFRQ" not in str(raised.value)
     assert raised.value.__cause__ is None
+
+
+def test_with_splitting_the_last_allowed_size_is_that_of_a_run():
+    def splitting(*sizes: int) -> BatchingParameters:
+        return BatchingParameters(
+            max_batch_size=128,
+            max_execution_batch_size=32,
+            enable_large_batch_splitting=True,
+            allowed_batch_sizes=sizes,
+        )
+
+    assert splitting(8, 32).rows_per_batch == 32
+    with pytest.raises(ValueError, match="must equal max_execution_batch_size, which is 32; received 128"):
+        splitting(8, 128)

@@ -169,6 +169,10 @@ FIRST = "Failed to process element: {} of 'instances' list. Error: INVALID_ARGUM
          "JSON Parse error: Number too big to be stored in double. at offset: 12"),
         ('{"inputs": [Infinity, ' + "9" * 400 + "]}", {"x": "DOUBLE"},
          "JSON Parse error: Number too big to be stored in double. at offset: 22"),
+        ('{"instances": [' + "9" * 400 + "]}", {"x": "INT64"},
+         "JSON Parse error: Number too big to be stored in double. at offset: 15"),
+        ('{"instances": [1e999]}', {"x": "STRING"},
+         "JSON Parse error: Number too big to be stored in double. at offset: 15"),
     ],
 )  # fmt: skip
 def test_bad_requests(body: str, types: dict[str, str], message: str):

@@ -33,6 +33,26 @@ def test_requests_are_counted_by_model_and_status():
     ]
 
 
+def test_names_that_clients_invent_have_no_end_of_counters():
+    metrics = ServerMetrics()
+    not_found = grpc.StatusCode.NOT_FOUND
+    metrics.request_finished("x" * 10_000, not_found)
+    for number in range(3000):
+        metrics.request_finished(f"invented {number}", not_found)
+    metrics.request_finished("films", not_found)
+    metrics.request_finished("films", OK)  # So there is such a model.
+    metrics.request_finished("films", not_found)
+    metrics.request_finished("invented 0", not_found)
+    found = samples(metrics)
+    name = ":tensorflow:serving:request_count_total"
+    assert len(found) == 1000 + 1 + 2
+    assert found[name, "model_name=invented 0", "status=NOT_FOUND"] == 2
+    assert found[name, "model_name=invented 999", "status=NOT_FOUND"] == 1
+    assert found[name, "model_name=__other__", "status=NOT_FOUND"] == 1 + 2000 + 1
+    assert found[name, "model_name=films", "status=OK"] == 1
+    assert found[name, "model_name=films", "status=NOT_FOUND"] == 1
+
+
 def test_latencies_are_histograms_of_microseconds():
     metrics = ServerMetrics()
     for seconds in (9e-6, 10e-6, 0.0005, 3600):

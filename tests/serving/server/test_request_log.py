@@ -101,6 +101,13 @@ def test_a_damaged_record_is_told_and_not_returned(tmp_path: Path) -> None:
         next(records)
 
 
+def test_a_whole_record_that_is_no_log_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "requests-20260101T000000Z-1.tfrecord"
+    path.write_bytes(frame(make_log("a").SerializeToString()) + frame(b"nothing of the kind"))
+    with pytest.raises(ValueError, match=r"requests-20260101T000000Z-1\.tfrecord: record 2 is no PredictionLog"):
+        list(read_prediction_logs(str(path)))
+
+
 def test_an_open_file_is_hidden_and_readable(tmp_path: Path) -> None:
     logger = RequestLogger(str(tmp_path / "requests"), sampling())
     logger.write(make_log("a"))
@@ -259,9 +266,9 @@ def test_what_does_not_fit_into_the_queue_is_dropped_without_waiting(tmp_path: P
     kept = os.dup(descriptor)
     os.dup2(writer, descriptor)
     started = time.monotonic()
-    for _ in range(100):
-        logger.write(log)
+    taken = sum(logger.write(log) for _ in range(100))
     assert time.monotonic() - started < 1
+    assert taken == 100 - logger.dropped
     assert logger.dropped >= 100 - 4 - 4
     os.dup2(kept, descriptor)
     drain = threading.Thread(target=_drain, args=(reader,))
@@ -283,7 +290,7 @@ def _drain(reader: int) -> None:
 def test_a_closed_logger_drops_and_counts(tmp_path: Path) -> None:
     logger = RequestLogger(str(tmp_path / "requests"), sampling())
     logger.close()
-    logger.write(make_log("a"))
+    assert not logger.write(make_log("a"))
     logger.close()
     assert (logger.written, logger.dropped) == (0, 1)
     assert names(tmp_path) == []

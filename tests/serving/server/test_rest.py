@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestClient, TestServer
 from prometheus_client import parser
 
 from pipeline.serving.server import rest
+from pipeline.serving.server.admission import Admission
+from pipeline.serving.server.metrics import ServerMetrics
 from pipeline.serving.server.server import ModelServer
 from tests.serving.saved_models import export_arithmetic, export_half_plus_two, export_recommender, publish
 from tests.serving.server.servers import export_counter, models_config, running_server
@@ -152,6 +158,8 @@ def test_metadata(server: ModelServer):
         ("POST", "/v1/models/half:predict", '{"instances": ["x", "y"]}', 400,
          "Failed to process element: 0 of 'instances' list. Error: INVALID_ARGUMENT: JSON Value: \"x\" Type: String is "
          "not of expected type: float"),
+        ("POST", "/v1/models/half:predict", '{"instances": [' + "9" * 400 + "]}", 400,
+         "JSON Parse error: Number too big to be stored in double. at offset: 15"),
         ("POST", "/v1/models/half:predict", '{"signature_name": "x", "instances": [1]}', 400,
          'Serving signature name: "x" not found in signature def'),
         ("POST", "/v1/models/half:classify", '{"examples": [{"x": 1.0}]}', 400, None),
@@ -208,18 +216,111 @@ def test_compressed_requests(server: ModelServer):
     assert (status, text) == (400, error("JSON Parse error: The document is empty"))
 
 
-def test_a_compressed_request_may_not_grow_without_bound(server: ModelServer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rest, "MAX_UNCOMPRESSED_BYTES", 1 << 20)
-    bomb = gzip.compress(b'{"instances": [2' + b" " * (1 << 20) + b"]}")
-    status, text, _ = send(server, "POST", "/v1/models/half:predict", bomb, {"Content-Encoding": "gzip"})
-    assert (status, text) == (400, error("JSON Parse error: The document is empty"))
-
-
 def test_requests_that_are_too_large_are_refused(server: ModelServer):
     body = b'{"instances": [1' + b" " * (1 << 20) + b"]}"
-    status, text, headers = send(server, "POST", "/v1/models/half:predict", body)
-    assert (status, text) == (413, error("The request is larger than 1048576 bytes"))
-    assert headers["Content-Type"].startswith("application/json")
+    for sent, headers in ((body, {}), (gzip.compress(body), {"Content-Encoding": "gzip"})):
+        status, text, answered = send(server, "POST", "/v1/models/half:predict", sent, headers)
+        assert (status, text) == (413, error("The request is larger than 1048576 bytes"))
+        assert answered["Content-Type"].startswith("application/json")
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_large_requests_and_answers_leave_the_event_loop_alone(
+    server: ModelServer, monkeypatch: pytest.MonkeyPatch, packed: bool
+):
+    threads: dict[str, set[str]] = {}
+
+    def noting(name: str) -> None:
+        function = getattr(rest, name)
+
+        def call(*arguments: object) -> object:
+            threads.setdefault(name, set()).add(threading.current_thread().name.partition("_")[0])
+            return function(*arguments)
+
+        monkeypatch.setattr(rest, name, call)
+
+    for name in ("read_predict_request", "write_predict_response", "read_examples_request", "write_regressions"):
+        noting(name)
+
+    def post(method: str, document: object) -> list[float]:
+        body = json.dumps(document).encode()
+        body, headers = (gzip.compress(body), {"Content-Encoding": "gzip"}) if packed else (body, {})
+        status, text, _ = send(server, "POST", f"/v1/models/half:{method}", body, headers)
+        assert status == 200
+        return next(iter(json.loads(text).values()))
+
+    numbers = [float(number) for number in range(40_000)]
+    assert post("predict", {"instances": numbers}) == [number / 2 + 2 for number in numbers]
+    examples = [{"x": number} for number in numbers]
+    assert post("regress", {"signature_name": "regress_x_to_y", "examples": examples})[:2] == [2.0, 2.5]
+    assert set.union(*threads.values()) == {"rest-conversion"}
+    assert len(threads) == 4
+    threads.clear()
+    post("predict", {"instances": [1.0]})
+    assert threads == {"read_predict_request": {"event-loop"}, "write_predict_response": {"event-loop"}}
+
+
+def test_requests_are_admitted_before_their_body_is_read(tmp_path: Path):
+    publish(export_half_plus_two(tmp_path / "model"), tmp_path / "base", 1)
+    with running_server(model_base_path=str(tmp_path / "base"), model_name="half", max_queued_requests=1) as server:
+        host, _, port = server.rest_address.rpartition(":")
+        head = "POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n"
+        with socket.create_connection((host, int(port)), 10) as waiting:
+            waiting.sendall(head.encode())
+            deadline = time.monotonic() + 10
+            while (answer := send(server, "POST", "/v1/models/half:predict", '{"instances": [2]}'))[0] == 200:
+                assert time.monotonic() < deadline
+            assert answer[:2] == (429, error("Server Threadpool Exhausted"))
+            assert send(server, "GET", "/v1/models/half")[0] == 200  # Only runs are bounded.
+            waiting.sendall(b'{"instances": [2]}')
+            assert waiting.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        with socket.create_connection((host, int(port)), 10) as leaving:
+            leaving.sendall(head.encode())
+        deadline = time.monotonic() + 10
+        while send(server, "POST", "/v1/models/half:predict", '{"instances": [2]}')[0] != 200:
+            assert time.monotonic() < deadline  # Who goes away leaves its place.
+
+
+def test_a_cancelled_request_keeps_its_place_until_its_thread_is_done(monkeypatch: pytest.MonkeyPatch):
+    may_end, has_begun = threading.Event(), threading.Event()
+
+    def read(*unused: object) -> bool:
+        has_begun.set()
+        assert may_end.wait(10)
+        return True
+
+    monkeypatch.setattr(rest, "read_predict_request", read)
+    admission = Admission(1)
+
+    async def run() -> None:
+        api = rest.RestApi(None, None, ServerMetrics(), admission, rest.RestOptions())  # type: ignore[arg-type]
+        body = b" " * (rest.LARGE_REQUEST_BYTES + 1)
+        async with TestClient(TestServer(api.application(), handler_cancellation=True)) as client:
+            sending = asyncio.create_task(client.post("/v1/models/half:predict", data=body))
+            await asyncio.to_thread(has_begun.wait, 10)
+            sending.cancel()
+            await asyncio.wait([sending])
+            await asyncio.sleep(0.2)
+            assert admission.in_flight == 1
+            may_end.set()
+            deadline = time.monotonic() + 10
+            while admission.in_flight:
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+
+    asyncio.run(run())
+
+
+def test_a_body_that_does_not_come_does_not_keep_its_place(tmp_path: Path):
+    publish(export_half_plus_two(tmp_path / "model"), tmp_path / "base", 1)
+    with running_server(
+        model_base_path=str(tmp_path / "base"), model_name="half", rest_api_timeout_in_ms=200
+    ) as server:
+        host, _, port = server.rest_address.rpartition(":")
+        with socket.create_connection((host, int(port)), 10) as connection:
+            head = "POST /v1/models/half:predict HTTP/1.1\r\nHost: x\r\nContent-Length: 18\r\n\r\n"
+            connection.sendall(head.encode())
+            assert connection.recv(1000).startswith(b"HTTP/1.1 504 Gateway Timeout")
 
 
 def test_clients_may_wait_for_leave_to_send_the_body(server: ModelServer):

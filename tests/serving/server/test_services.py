@@ -29,6 +29,7 @@ from pipeline.serving.server.config_files import BatchingParameters
 from pipeline.serving.server.manager import ModelManager
 from pipeline.serving.server.metrics import ServerMetrics
 from pipeline.serving.server.request_log import RequestLogger
+from pipeline.serving.server.request_loggers import MakeRequestLogger
 from pipeline.serving.server.servable import Servable
 from pipeline.serving.server.services import Services
 from tests.serving.saved_models import export_arithmetic, export_half_plus_two, publish
@@ -56,16 +57,25 @@ def _config(base_paths: dict[str, Path], log_to: Path | None = None) -> model_se
     return config
 
 
+def _make_request_logger(name: str, config: logging_config_pb2.LoggingConfig) -> RequestLogger:
+    return RequestLogger.from_config(config)
+
+
 class Server:
     """A manager and the services on it."""
 
-    def __init__(self, config: model_server_config_pb2.ModelServerConfig, batching: BatchingParameters | None = None):
+    def __init__(
+        self,
+        config: model_server_config_pb2.ModelServerConfig,
+        batching: BatchingParameters | None = None,
+        make_request_logger: MakeRequestLogger = _make_request_logger,
+    ):
         self.metrics = ServerMetrics()
         self.manager = ModelManager(
             config,
             load=functools.partial(Servable, batching=batching, metrics=self.metrics),
             poll_seconds=0.05,
-            make_request_logger=_make_request_logger,
+            make_request_logger=make_request_logger,
         )
         self.manager.start()
         self.manager.wait_until_available(60)
@@ -73,10 +83,6 @@ class Server:
 
     def close(self) -> None:
         self.manager.close()
-
-
-def _make_request_logger(name: str, config: logging_config_pb2.LoggingConfig) -> RequestLogger:
-    return RequestLogger.from_config(config)
 
 
 @pytest.fixture(scope="module")
@@ -306,6 +312,20 @@ def test_requests_and_answers_are_logged(base_paths: dict[str, Path], tmp_path: 
         assert metadata.timestamp_secs > 1_700_000_000
     logged = ':tensorflow:serving:request_log_count{model_name="half_plus_two",status_code="OK"} 3'
     assert logged in server.metrics.render()
+
+
+def test_a_request_whose_log_is_dropped_is_answered_and_counted_so(base_paths: dict[str, Path], tmp_path: Path):
+    def make_full(name: str, config: logging_config_pb2.LoggingConfig) -> RequestLogger:
+        prefix = config.log_collector_config.filename_prefix
+        return RequestLogger(prefix, config.sampling_config, max_queued_bytes=0)
+
+    config = _config({"half_plus_two": base_paths["half_plus_two"]}, log_to=tmp_path / "requests")
+    server = Server(config, make_request_logger=make_full)
+    assert asyncio.run(server.services.predict(_predict_request())).outputs
+    dropped = ':tensorflow:serving:request_log_count{model_name="half_plus_two",status_code="RESOURCE_EXHAUSTED"} 1'
+    assert dropped in server.metrics.render()
+    assert 'status_code="OK"' not in server.metrics.render()
+    server.close()
 
 
 def test_concurrent_requests_share_batches(base_paths: dict[str, Path]):
