@@ -240,7 +240,7 @@ def _default_label(settings: PipelineConfig) -> str | None:
     from pipeline.serving.release.folder import ServingFolder
     from pipeline.serving.release.model_config_file import labels_of, read_config
 
-    folder = ServingFolder(Path(settings.workspace) / "serving", settings.serving.model_name)
+    folder = ServingFolder.of(settings)
     try:
         labels = labels_of(read_config(folder.config), folder.model_name)
     except ReleaseError as error:
