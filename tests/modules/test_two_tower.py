@@ -36,7 +36,7 @@ def test_works_without_any_feature_group(world):
     assert scores.shape == (8, world.catalogue.size) and np.isfinite(scores).all()
     assert scorer.score_similar(tf.constant([0, 5], tf.int64)).shape == (2, world.catalogue.size)
     # Without ids and features nothing tells titles apart.
-    np.testing.assert_allclose(scores, np.repeat(scores[:, :1], world.catalogue.size, axis=1), rtol=1e-6)
+    np.testing.assert_allclose(scores, np.repeat(scores[:, :1], world.catalogue.size, axis=1), rtol=1e-6, atol=1e-10)
 
 
 def test_settings_are_checked():
