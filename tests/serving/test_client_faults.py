@@ -33,7 +33,7 @@ def answer_of(version: int | None = 7, **outputs: Any) -> bytes:
         response.model_spec.version.value = version
     for name, array in outputs.items():
         write_tensor(array, response.outputs[name])
-    return response.SerializeToString()
+    return response.SerializeToString(deterministic=True)  # It becomes part of tests' names.
 
 
 GOOD = answer_of(item_ids=string_array([["a", "b"]]), scores=np.array([[2.0, 1.0]], np.float32))
@@ -306,7 +306,7 @@ def metadata_of(kind: str, content: bytes) -> bytes:
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     response.metadata[kind].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
     response.metadata[kind].value = content
-    return response.SerializeToString()
+    return response.SerializeToString(deterministic=True)  # It becomes part of tests' names.
 
 
 def test_metadata_that_makes_no_sense_are_said_to():
@@ -316,7 +316,10 @@ def test_metadata_that_makes_no_sense_are_said_to():
         (b"", r"the metadata lacks 'signature_def'; it has \[\]"),
         (metadata_of("other", b""), r"the metadata lacks 'signature_def'; it has \['other'\]"),
         (metadata_of("signature_def", b"\xff"), "the metadata's 'signature_def' cannot be decoded"),
-        (other_type.SerializeToString(), r"the metadata's 'signature_def' is a '.*GetModelStatusRequest'"),
+        (
+            other_type.SerializeToString(deterministic=True),
+            r"the metadata's 'signature_def' is a '.*GetModelStatusRequest'",
+        ),
     ):
         with (
             GrpcServer(lambda request, context, answer=answer: answer) as server,  # type: ignore[misc]
