@@ -306,7 +306,7 @@ def metadata_of(kind: str, content: bytes) -> bytes:
     response = get_model_metadata_pb2.GetModelMetadataResponse()
     response.metadata[kind].type_url = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
     response.metadata[kind].value = content
-    return response.SerializeToString(deterministic=True)  # It becomes part of tests' names.
+    return response.SerializeToString()
 
 
 def test_metadata_that_makes_no_sense_are_said_to():
