@@ -68,13 +68,13 @@ def print_model(one: ModelBenchmark, console: Console) -> None:
         pad_edge=False,
     )
     for name in ("connections", "batching"):
-        table.add_column(name, justify="left")
-    for name in ("requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "other lists"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="left", no_wrap=True)
+    for name in ("requests/s", "p50 ms", "p95 ms", "p99 ms", "errors", "others"):
+        table.add_column(name, justify="right", no_wrap=True)
     for name, milliseconds in (
-        ("direct calls, back to back", one.back_to_back_milliseconds),
-        ("direct calls, in turn with …", one.direct_milliseconds),
-        ("… requests on 1 connection", one.served_milliseconds),
+        ("direct, in a row", one.back_to_back_milliseconds),
+        ("direct, in turn", one.direct_milliseconds),
+        ("1, in turn", one.served_milliseconds),
     ):
         table.add_row(name, "", "", *(f"{value:.2f}" for value in milliseconds.values()))
     for m in one.measurements:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import time
 from collections.abc import Callable, Sequence
 
 import grpc
@@ -24,6 +25,15 @@ Smaller ones run in the thread that asks, which saves the handing over: a third 
 recommendation. Larger ones are answered sooner if another core is idle. Batches of many requests run in the thread
 that asks whatever their size: there are other threads for other batches, and it takes less processor time.
 """
+
+LONG_SECONDS = 0.004
+"""Duration from on which a run is spread over TensorFlow's threads whatever its size.
+
+What takes so long for one recommendation is the scoring of a large catalogue, which several cores share well.
+"""
+
+RUNS_TO_JUDGE_BY = 3
+"""Runs in the caller's thread of which the fastest tells how long they take; the first one prepares things."""
 
 MAX_RUNNERS = 256
 """Prepared runs that are kept: any selection of outputs needs its own, and takes memory."""
@@ -79,6 +89,7 @@ class Runners:
         """
         self._session = session
         self._use_pool = use_pool
+        self._durations: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, float]] = {}
         self._prepared: collections.OrderedDict[tuple[tuple[str, ...], tuple[str, ...], bool], _Runner] = (
             collections.OrderedDict()
         )
@@ -92,7 +103,8 @@ class Runners:
           feeds: names of the tensors that are given.
           fetches: names of the tensors to compute.
           values: what the tensors that are given have, in the same order.
-          pool: whether to spread the run over TensorFlow's threads; None: if it is large, and they are to be used.
+          pool: whether to spread the run over TensorFlow's threads; None: if it is large or takes long, and they are to
+            be used.
 
         Returns:
           The values of `fetches`.
@@ -101,9 +113,15 @@ class Runners:
           StatusError: with the code and the text of the C++ runtime.
         """
         if pool is None:
-            pool = self._use_pool and any(value.ndim > 0 and value.shape[0] >= ROWS_FOR_POOL for value in values)
+            is_large = any(value.ndim > 0 and value.shape[0] >= ROWS_FOR_POOL for value in values)
+            pool = self._use_pool and (is_large or self._takes_long(feeds, fetches))
         try:
-            return self._runner(feeds, fetches, pool)(values)
+            runner = self._runner(feeds, fetches, pool)
+            started = time.perf_counter()
+            results = runner(values)
+            if not pool and self._use_pool:
+                self._note_duration(feeds, fetches, time.perf_counter() - started)
+            return results
         except StatusError:
             raise
         except tf.errors.OpError as error:
@@ -114,6 +132,15 @@ class Runners:
         except Exception as error:
             logging.exception("a run of %s failed in an unexpected way", ", ".join(fetches))
             raise StatusError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
+
+    def _takes_long(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> bool:
+        runs, fastest = self._durations.get((feeds, fetches), (0, 0.0))
+        return runs >= RUNS_TO_JUDGE_BY and fastest >= LONG_SECONDS
+
+    def _note_duration(self, feeds: tuple[str, ...], fetches: tuple[str, ...], seconds: float) -> None:
+        runs, fastest = self._durations.get((feeds, fetches), (0, seconds))
+        if runs < RUNS_TO_JUDGE_BY and len(self._durations) < MAX_RUNNERS:
+            self._durations[feeds, fetches] = (runs + 1, min(fastest, seconds))
 
     def close(self) -> None:
         """Lets go of the prepared runs."""

@@ -139,3 +139,17 @@ def test_predict_answers_in_the_callers_thread(arithmetic: Servable):
 
 def _float(value: float) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
+
+
+@pytest.mark.parametrize(("long_seconds", "is_spread"), [(0.0, True), (60.0, False)])
+def test_runs_that_take_long_are_spread_over_threads(
+    long_seconds: float, is_spread: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(runners, "LONG_SECONDS", long_seconds)
+    servable = Servable(str(export_arithmetic(tmp_path / "model")))
+    values = {"a": np.array([1.0], np.float32), "b": np.array([2.0], np.float32)}
+    for _ in range(runners.RUNS_TO_JUDGE_BY + 2):
+        assert servable.run_now("serving_default", values, ["sum"])["sum"].tolist() == [3.0]
+    pools = {pool for _, _, pool in servable._runners._prepared}
+    assert pools == ({False, True} if is_spread else {False})
+    servable.close()
