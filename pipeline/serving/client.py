@@ -86,9 +86,11 @@ class RecommenderClient(RecommenderMethods):
         self._retries = Retries(retry, generator)
         self._metadata = check_metadata(metadata)
         self._channel = open_channel(grpc, address, tls)
+        self._closed = False
 
     def close(self) -> None:
         """Closes the connection. A call of another thread that is under way ends with the code CANCELLED."""
+        self._closed = True
         self._channel.close()
 
     def _send(self, call: Call[Answer], deadline: Deadline, *, retry: bool = True) -> Answer:
@@ -99,6 +101,8 @@ class RecommenderClient(RecommenderMethods):
                 response = method(request, timeout=deadline.remaining, metadata=self._metadata)
                 break
             except grpc.RpcError as failure:
+                if self._closed and failure.code() is grpc.StatusCode.CANCELLED:
+                    raise ServingError(failure.code(), "the client was closed", self._address) from failure
                 error = explain(failure.code(), failure.details() or "", self._address, deadline)
                 wait = retries.wait_after(attempt, error, deadline)
                 if wait is None:
