@@ -20,7 +20,7 @@ CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 50),
     ("grpc.max_reconnect_backoff_ms", 200),
 )
-_TIMEOUT_SECONDS = 20.0
+_TIMEOUT_SECONDS = 120.0
 
 
 @dataclasses.dataclass

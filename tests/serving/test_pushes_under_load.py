@@ -82,8 +82,8 @@ def test_a_killed_server_serves_again_as_soon_as_it_started(tmp_path: Path):
                 before = clients.outcome.answered[1]
                 assert clients.wait_until(lambda outcome: outcome.answered[1] > before + 100, 30)
                 assert clients.outcome.last_answer > killed
-    # Twice, since the machine is shared with those who ask.
-    assert restart_seconds < 2 * start_seconds + 1
+    # Not exactly as soon, since the machine is shared with those who ask and with other tests.
+    assert restart_seconds < 3 * start_seconds + 5
     assert not clients.outcome.mixed
     # Only what was under way when the server died may have failed.
     assert sum(clients.outcome.failures.values()) <= 2 * 8
