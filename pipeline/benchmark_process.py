@@ -22,15 +22,3 @@ def run_as_process(description: str | None, measure: Callable[[PipelineConfig], 
     parser.add_argument("overrides", nargs="*", help="assignments, as for `marquee run --set`")
     chosen = parser.parse_args()
     chosen.output.write_text(measure(load_config(chosen.config, chosen.overrides)), encoding="utf-8")
-
-
-def find_artifact(config: PipelineConfig, channel: str) -> Path:
-    """Returns the folder of the one artifact of a channel, e.g. `Transform/transform_graph`.
-
-    Raises:
-      FileNotFoundError: if there is none, or more than one.
-    """
-    found = list((Path(config.artifact_root) / channel).glob("*"))
-    if len(found) != 1:
-        raise FileNotFoundError(f"expected one artifact below {config.artifact_root}/{channel}; received {found}")
-    return found[0]

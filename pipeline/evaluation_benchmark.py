@@ -14,7 +14,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from pipeline.benchmark_process import find_artifact, run_as_process
+from pipeline.benchmark_inputs import find_outputs
+from pipeline.benchmark_process import run_as_process
 from pipeline.config import PipelineConfig
 
 ROUNDS = 3
@@ -117,16 +118,14 @@ def print_evaluation(benchmark: EvaluationBenchmark, console: Console) -> None:
     )
 
 
+def _measure_latest_run(config: PipelineConfig) -> str:
+    model, examples = find_outputs(config, "RecommenderTrainer/model", "InteractionExampleGen/examples")
+    return measure_evaluation(config, Path(model), Path(examples)).to_json()
+
+
 def main() -> None:
     """Measures on the artifacts of a workspace, in a process of its own, and writes the figures as JSON."""
-    run_as_process(
-        main.__doc__,
-        lambda config: measure_evaluation(
-            config,
-            find_artifact(config, "RecommenderTrainer/model"),
-            find_artifact(config, "InteractionExampleGen/examples"),
-        ).to_json(),
-    )
+    run_as_process(main.__doc__, _measure_latest_run)
 
 
 if __name__ == "__main__":

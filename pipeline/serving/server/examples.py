@@ -7,6 +7,7 @@ Checks, their order and their texts are those of TensorFlow Serving's `classifie
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import ClassVar
 
 import grpc
 import numpy as np
@@ -25,10 +26,15 @@ _SCORES = "scores"
 _OUTPUTS = "outputs"
 
 
-class ClassifyCall:
-    """A Classify request, ready to run; see `calls.Call`."""
+class _ExamplesCall:
+    """A request of one signature on `tf.Example`s, ready to run; see `calls.Call`."""
 
-    def __init__(self, model: Model, request: classification_pb2.ClassificationRequest):
+    method: ClassVar[str]
+    """Name of the signature's method; see `_TASK_TENSORS`."""
+
+    def __init__(
+        self, model: Model, request: classification_pb2.ClassificationRequest | regression_pb2.RegressionRequest
+    ):
         """Reads and checks the request.
 
         Args:
@@ -40,10 +46,16 @@ class ClassifyCall:
         """
         self._model_spec = request.model_spec
         self._signature = _signature(model, request.model_spec, "No signature was found with the name: ")
-        tensor, self.fetches = _classification_tensors(model, self._signature)
+        tensor, self.fetches = _TASK_TENSORS[self.method](model, self._signature)
         examples = read_examples(request.input)
         self.num_examples = len(examples)
         self.feeds: Mapping[str, np.ndarray] = {tensor: examples}
+
+
+class ClassifyCall(_ExamplesCall):
+    """A Classify request, ready to run; see `calls.Call`."""
+
+    method = CLASSIFY_METHOD
 
     def respond(self, outputs: Mapping[str, np.ndarray]) -> classification_pb2.ClassificationResponse:
         """Returns the answer; see `calls.Call`."""
@@ -53,25 +65,10 @@ class ClassifyCall:
         return response
 
 
-class RegressCall:
+class RegressCall(_ExamplesCall):
     """A Regress request, ready to run; see `calls.Call`."""
 
-    def __init__(self, model: Model, request: regression_pb2.RegressionRequest):
-        """Reads and checks the request.
-
-        Args:
-          model: the model that is asked.
-          request: what is asked.
-
-        Raises:
-          StatusError: with TensorFlow Serving's code and text.
-        """
-        self._model_spec = request.model_spec
-        self._signature = _signature(model, request.model_spec, "No signature was found with the name: ")
-        tensor, self.fetches = _regression_tensors(model, self._signature)
-        examples = read_examples(request.input)
-        self.num_examples = len(examples)
-        self.feeds: Mapping[str, np.ndarray] = {tensor: examples}
+    method = REGRESS_METHOD
 
     def respond(self, outputs: Mapping[str, np.ndarray]) -> regression_pb2.RegressionResponse:
         """Returns the answer; see `calls.Call`."""

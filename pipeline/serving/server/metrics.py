@@ -10,6 +10,7 @@ Sources: `util/prometheus_exporter.cc`, `servables/tensorflow/util.cc` and `save
 
 from __future__ import annotations
 
+import abc
 import bisect
 import re
 import threading
@@ -37,7 +38,7 @@ def _exponential(scale: float, growth: float, count: int) -> list[float]:
     return limits
 
 
-class _Metric:
+class _Metric(abc.ABC):
     """Points by their labels' values."""
 
     kind = ""
@@ -51,8 +52,9 @@ class _Metric:
             f'{name}="{value.translate(_LABEL_ESCAPES)}"' for name, value in zip(self._label_names, values, strict=True)
         ]
 
+    @abc.abstractmethod
     def lines(self) -> list[str]:
-        raise NotImplementedError
+        """Returns the metric's points as they are shown."""
 
 
 class _Counter(_Metric):
