@@ -64,6 +64,10 @@ class ClientsUnderLoad:
         return self
 
     def __exit__(self, *unused: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the asking, once what is under way is answered."""
         self._stopped.set()
         for thread in self._threads:
             thread.join()

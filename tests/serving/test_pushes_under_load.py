@@ -82,6 +82,7 @@ def test_a_killed_server_serves_again_as_soon_as_it_started(tmp_path: Path):
                 before = clients.outcome.answered[1]
                 assert clients.wait_until(lambda outcome: outcome.answered[1] > before + 100, 30)
                 assert clients.outcome.last_answer > killed
+                clients.stop()  # Before this server is gone as well.
     # Not exactly as soon, since the machine is shared with those who ask and with other tests.
     assert restart_seconds < 3 * start_seconds + 5
     assert not clients.outcome.mixed
