@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from modules.model_inputs import Form, ModelInput
+from modules.models.layer_norm import LayerNorm
 
 _EMBEDDING_STDDEV = 0.05
 # Logarithms of gaps in seconds are several times those of distances; the decays start out alike.
@@ -111,7 +112,7 @@ class HistoryAttention(tf.keras.layers.Layer):
         self._feedback_size, self._use_gap_buckets = feedback_size, use_gap_buckets
         if buckets := feedback_size + (_GAP_BUCKETS if use_gap_buckets else 0):
             self._marks = self.add_weight(name=f"{name}_marks", shape=(buckets, dimension), initializer=_small_values())
-        self._query_norm = tf.keras.layers.LayerNormalization(name=f"{name}_query_norm")
+        self._query_norm = LayerNorm(name=f"{name}_query_norm")
         self._dropout = tf.keras.layers.Dropout(dropout)
         self._query = tf.keras.layers.Dense(heads * dimension, name=f"{name}_query")
         self._value = tf.keras.layers.Dense(dimension, name=f"{name}_value")

@@ -16,6 +16,7 @@ from pydantic import Field
 
 from modules.catalogue import Catalogue
 from modules.model_inputs import ModelInputs
+from modules.models.layer_norm import LayerNorm
 from modules.models.sequence_model import SequenceModel, SequenceModelConfig, SequenceRecommender, SequenceTokens
 
 
@@ -43,12 +44,12 @@ class GruModel(SequenceModel):
             name="state_gates", shape=(config.state_units, 3 * config.state_units), initializer="orthogonal"
         )
         self._state_bias = self.add_weight(name="state_bias", shape=(3 * config.state_units,), initializer="zeros")
-        self._state_norm = tf.keras.layers.LayerNormalization(name="state_norm")
+        self._state_norm = LayerNorm(name="state_norm")
         self._read = tf.keras.layers.Dense(config.dimension, name="read")
-        self._hidden_norm = tf.keras.layers.LayerNormalization(name="hidden_norm")
+        self._hidden_norm = LayerNorm(name="hidden_norm")
         self._hidden = tf.keras.layers.Dense(config.hidden_units, activation="gelu", name="hidden")
         self._hidden_output = tf.keras.layers.Dense(config.dimension, name="hidden_output")
-        self._final_norm = tf.keras.layers.LayerNormalization(name="final_norm")
+        self._final_norm = LayerNorm(name="final_norm")
 
     def encode(self, tokens: SequenceTokens, training: bool) -> tf.Tensor:
         """Returns a vector for each query: float32 `[rows, Q, d]`."""

@@ -13,6 +13,7 @@ from modules.features import HISTORY_ITEM_IDS
 from modules.model_inputs import ModelInputs
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
 from modules.models.item_side import hide_some_ids
+from modules.models.layer_norm import LayerNorm
 
 _SMOOTHING = 5.0
 
@@ -63,7 +64,7 @@ class QueryReader(tf.keras.layers.Layer):
             name="history",
         )
         self._dropout = tf.keras.layers.Dropout(dropout)
-        self._norm = tf.keras.layers.LayerNormalization(name="query_norm")
+        self._norm = LayerNorm(name="query_norm")
         self._weights = self.add_weight(
             name="feedback_weights",
             shape=(self._buckets, opinions),
@@ -101,7 +102,7 @@ class TitleReader(tf.keras.layers.Layer):
         super().__init__(name="title_reader")
         self._inputs, self._id_dropout = inputs, id_dropout
         self._features = FeatureEncoder(inputs.item, dimension, name="title_features")
-        self._norm = tf.keras.layers.LayerNormalization(name="title_norm")
+        self._norm = LayerNorm(name="title_norm")
         if inputs.use_item_ids:
             self._ids = embedding(inputs.item_vocabulary_size, dimension, "title_ids")
 

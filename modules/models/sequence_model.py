@@ -40,6 +40,7 @@ from modules.models import item_side
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
+from modules.models.layer_norm import LayerNorm
 from modules.models.retrieval_loss import RetrievalLossConfig
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.vector_scorer import VectorScorer
@@ -145,8 +146,8 @@ class SequenceModel(tfrs.Model, abc.ABC):
         self._item_encoder = FeatureEncoder(inputs.item, config.dimension, name="item_features")
         self._query_encoder = FeatureEncoder(inputs.query, config.dimension, name="query_features")
         self._popularity_weights = tf.keras.layers.Dense(1, use_bias=False, name="popularity_bias")
-        self._event_norm = tf.keras.layers.LayerNormalization(name="event_norm")
-        self._query_norm = tf.keras.layers.LayerNormalization(name="query_norm")
+        self._event_norm = LayerNorm(name="event_norm")
+        self._query_norm = LayerNorm(name="query_norm")
         self._dropout = tf.keras.layers.Dropout(config.dropout)
         if inputs.use_item_ids:
             self._item_ids = embedding(inputs.item_vocabulary_size, config.dimension, "item_ids")

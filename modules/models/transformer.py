@@ -19,6 +19,7 @@ from pydantic import Field
 
 from modules.catalogue import Catalogue
 from modules.model_inputs import ModelInputs
+from modules.models.layer_norm import LayerNorm
 from modules.models.sequence_model import (
     SequenceModel,
     SequenceModelConfig,
@@ -52,11 +53,11 @@ class AttentionBlock(tf.keras.layers.Layer):
     def __init__(self, config: TransformerConfig, use_gaps: bool, name: str):
         super().__init__(name=name)
         self._heads, self._size = config.heads, config.dimension // config.heads
-        self._norm = tf.keras.layers.LayerNormalization(name=f"{name}_norm")
+        self._norm = LayerNorm(name=f"{name}_norm")
         self._query = tf.keras.layers.Dense(config.dimension, name=f"{name}_query")
         self._key_value = tf.keras.layers.Dense(2 * config.dimension, name=f"{name}_key_value")
         self._output = tf.keras.layers.Dense(config.dimension, name=f"{name}_output")
-        self._hidden_norm = tf.keras.layers.LayerNormalization(name=f"{name}_hidden_norm")
+        self._hidden_norm = LayerNorm(name=f"{name}_hidden_norm")
         self._hidden = tf.keras.layers.Dense(config.hidden_units, activation=_gelu, name=f"{name}_hidden")
         self._hidden_output = tf.keras.layers.Dense(config.dimension, name=f"{name}_hidden_output")
         self._dropout = tf.keras.layers.Dropout(config.dropout)
@@ -139,7 +140,7 @@ class TransformerModel(SequenceModel):
             AttentionBlock(config, inputs.use_continuous_time, name=f"block_{number}")
             for number in range(config.layers)
         ]
-        self._final_norm = tf.keras.layers.LayerNormalization(name="final_norm")
+        self._final_norm = LayerNorm(name="final_norm")
 
     def encode(self, tokens: SequenceTokens, training: bool) -> tf.Tensor:
         """Returns a vector for each query: float32 `[rows, Q, d]`."""

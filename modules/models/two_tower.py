@@ -32,6 +32,7 @@ from modules.models.item_side import (
     standardised_log,
     windowed_counts,
 )
+from modules.models.layer_norm import LayerNorm
 from modules.models.retrieval_loss import RetrievalLossConfig, in_batch_softmax_loss
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.vector_scorer import VectorScorer
@@ -121,8 +122,8 @@ class QueryTower(tf.keras.layers.Layer):
             name="history",
         )
         self._dropout = tf.keras.layers.Dropout(config.dropout)
-        self._norm = tf.keras.layers.LayerNormalization(name="query_norm")
-        self._output_norm = tf.keras.layers.LayerNormalization(name="query_output_norm")
+        self._norm = LayerNorm(name="query_norm")
+        self._output_norm = LayerNorm(name="query_output_norm")
         self._hidden = tf.keras.layers.Dense(config.hidden_units, activation="gelu", name="query_hidden")
         self._output = tf.keras.layers.Dense(config.dimension, name="query_output")
 
@@ -175,7 +176,7 @@ class TwoTowerModel(tfrs.Model):
         self.item_tower = ItemTower(config, inputs, popularity)
         self.query_tower = QueryTower(config, inputs)
         # A title is recommended by its vector, but watched by the normalised one.
-        self._history_norm = tf.keras.layers.LayerNormalization(name="history_norm")
+        self._history_norm = LayerNorm(name="history_norm")
 
     def compute_loss(self, features: Mapping[str, tf.Tensor], training: bool = False) -> tf.Tensor:
         """Returns the in-batch softmax loss of a batch of transformed examples."""

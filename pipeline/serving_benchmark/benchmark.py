@@ -53,7 +53,7 @@ class Measurement(BaseModel):
       batching: whether the server joined requests.
       requests_per_second: answered requests.
       milliseconds: latency by percentile: 50, 95 and 99.
-      errors: requests that were not answered.
+      errors: how often each error was answered, by code and message.
       other_lists: requests that were answered by other titles, in another order, or by other scores than those of the
         direct call.
     """
@@ -62,7 +62,7 @@ class Measurement(BaseModel):
     batching: bool
     requests_per_second: float
     milliseconds: dict[int, float]
-    errors: int
+    errors: dict[str, int]
     other_lists: int
 
 
@@ -248,7 +248,7 @@ def _summarise(report: LoadReport, connections: int, batching: bool, expected: S
         batching=batching,
         requests_per_second=len(report.latencies) / report.seconds,
         milliseconds=_percentiles(report.latencies),
-        errors=sum(report.errors.values()),
+        errors=report.errors,
         other_lists=other,
     )
 

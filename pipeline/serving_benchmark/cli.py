@@ -79,9 +79,11 @@ def print_model(one: ModelBenchmark, console: Console) -> None:
         table.add_row(name, "", "", *(f"{value:.2f}" for value in milliseconds.values()))
     for m in one.measurements:
         latencies = [f"{value:.2f}" for value in m.milliseconds.values()] or ["", "", ""]
-        cells = [f"{m.requests_per_second:,.0f}", *latencies, str(m.errors), str(m.other_lists)]
+        cells = [f"{m.requests_per_second:,.0f}", *latencies, str(sum(m.errors.values())), str(m.other_lists)]
         table.add_row(str(m.connections), "on" if m.batching else "off", *cells)
     console.print(table, highlight=False)
+    for error in sorted({error for m in one.measurements for error in m.errors}):
+        console.print(f"  error: {error}", highlight=False, markup=False, overflow="ellipsis", no_wrap=True)
     ratios = one.ratios
     console.print(
         f"p50 of a request : direct call, in turn, {statistics.median(ratios):.2f} ({min(ratios):.2f} to "

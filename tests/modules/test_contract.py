@@ -1,6 +1,7 @@
 """The contract that a model of every family must fulfil, checked on what was exported and loaded from disk."""
 
 import collections
+import concurrent.futures
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from modules.models.list_statistics import LIST_LENGTH
 from modules.models.registry import FAMILIES, create_recommender
@@ -19,6 +21,7 @@ from tests.modules.conftest import QUICK_FAMILIES, SETTINGS
 from tests.modules.small_world import NEW_TITLES, TOP_K, query_of, serialize
 
 NOW = 1_709_000_000
+CONCURRENT_CALLS = 40
 STRANGE_REQUESTS = {
     "nothing": {},
     "an unknown user": {"user_id": ["nobody"], "timestamp": [NOW]},
@@ -199,6 +202,31 @@ def test_answers_do_not_depend_on_the_batch(served, rows, item_ids):
             assert alone[name][0] == evaluated[name][number]
         for name in ("target_score", "like_probability", "predicted_feedback"):
             np.testing.assert_allclose(alone[name][0], evaluated[name][number], rtol=1e-5, atol=1e-5)
+
+
+def test_batches_that_run_at_the_same_time_do_not_disturb_each_other(served, rows):
+    """As in a server that joins requests; a kernel that is not made for it ends the process, or answers wrongly."""
+    rows = rows[:24]
+    alone = served.call("serving_default", rows)["scores"]
+
+    def ask_often(seed):
+        random = np.random.default_rng(seed)
+        for _ in range(CONCURRENT_CALLS):
+            chosen = random.choice(len(rows), random.integers(1, len(rows) + 1))
+            answer = served.call("serving_default", [rows[number] for number in chosen])["scores"]
+            np.testing.assert_allclose(answer, alone[chosen], rtol=1e-5, atol=1e-5)
+
+    with concurrent.futures.ThreadPoolExecutor() as threads:
+        list(threads.map(ask_often, range(4)))
+
+
+def test_no_layer_goes_through_the_kernel_that_concurrent_batches_break(served):
+    """What the test above may miss, as it takes luck: Keras 2's own layer normalisation is made of this kernel."""
+    saved = saved_model_pb2.SavedModel.FromString((served.directory / "model" / "saved_model.pb").read_bytes())
+    library = saved.meta_graphs[0].graph_def.library.function
+    operations = {node.op for function in library for node in function.node_def}
+    assert "ParseExampleV2" in operations
+    assert not {name for name in operations if name.startswith("FusedBatchNorm")}
 
 
 def test_answers_do_not_depend_on_what_happened(served, rows):
