@@ -182,7 +182,7 @@ def compile_(
     log = Path(name)
     reason: str | None = None
     with terminal.log_to_file(log):
-        from pipeline.kubeflow_runner import KubeflowMissingError, compile_pipeline
+        from pipeline.kubeflow.compiler import KubeflowMissingError, compile_pipeline
 
         try:
             compile_pipeline(settings, output, image)

@@ -20,6 +20,7 @@ from modules.settings import merge_settings
 from modules.tasks import TASKS, Task
 from pipeline.config_files import ConfigError, read_config
 from pipeline.data_config import DataConfig, Section
+from pipeline.kubeflow_config import KubeflowConfig
 
 CONFIG_DIRECTORY = Path(__file__).parent / "configs"
 SCHEMA_DIRECTORY = Path(__file__).parent.parent / "schemas"
@@ -256,6 +257,8 @@ class PipelineConfig(Section):
     serving: ServingConfig = ServingConfig()
     model_card: ModelCardConfig = ModelCardConfig()
     """What the report says of the model that no figure tells."""
+    kubeflow: KubeflowConfig = KubeflowConfig()
+    """What the cluster is asked for; nothing on this machine."""
     beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
     """Arguments of Apache Beam pipelines, e.g. `--runner=FlinkRunner`."""
 

@@ -41,6 +41,7 @@ from pipeline.config_checks import check_against_schema
 from pipeline.config_files import ConfigError, describe_validation_error
 from pipeline.evaluation import build_eval_config, off_policy_settings
 from pipeline.impression_schema import with_impressions
+from pipeline.runtime_parameters import RuntimeParameters
 from pipeline.search_results import latest_search, tuner_id
 
 HYPERPARAMETERS = "hyperparameters"
@@ -51,6 +52,7 @@ def create_pipeline(
     config: PipelineConfig,
     baseline_strategy: type[ResolverStrategy] = PreviousBlessedModelStrategy,
     metadata_path: str | None = None,
+    parameters: RuntimeParameters = RuntimeParameters(),  # noqa: B008
 ) -> Pipeline:
     """Returns the pipeline that takes an interaction log to a validated, pushed recommender.
 
@@ -59,19 +61,20 @@ def create_pipeline(
       baseline_strategy: which blessed model the candidate is compared to. Orchestrators that know only TFX's own
         strategies are given `LatestBlessedModelStrategy`.
       metadata_path: SQLite file of ML Metadata, or None where the orchestrator brings its own.
+      parameters: what is left to be said at submission.
 
     Raises:
       ConfigError: if the model's family or settings do not exist, or the configuration and the schema do not fit.
     """
     check_model(config)
     check_against_schema(config)
-    data = prepare_data(config)
+    data = prepare_data(config, parameters)
 
     # Finds the settings that `marquee tune` found, if they are asked for.
     searched = _resolve_searched(config, metadata_path)
 
     # Fits the recommender and exports it with all signatures.
-    trainer = create_trainer(config, data, searched)
+    trainer = create_trainer(config, data, searched, parameters)
 
     # Finds the model to beat: the last one that was blessed.
     baseline = _resolve_baseline(baseline_strategy, trainer)
@@ -142,7 +145,10 @@ class PreparedData:
     components: tuple[BaseComponent, ...]
 
 
-def prepare_data(config: PipelineConfig) -> PreparedData:
+def prepare_data(
+    config: PipelineConfig,
+    parameters: RuntimeParameters = RuntimeParameters(),  # noqa: B008
+) -> PreparedData:
     """Returns the components from the source tables to the transformed examples, with the gate between them.
 
     Raises:
@@ -152,10 +158,10 @@ def prepare_data(config: PipelineConfig) -> PreparedData:
     has_impressions = config.data.propensity is not None
 
     # Joins the tables and writes an example per interaction, with the history that was known at its time.
-    interactions = InteractionExampleGen(config.data, config.rejected_rows_directory)
+    interactions = InteractionExampleGen(config.data, config.rejected_rows_directory, parameters.data_directory)
 
     # Writes an example per title: what can be recommended.
-    catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory)
+    catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory, parameters.data_directory)
 
     # Describe the data, for people and for the checks below.
     interaction_statistics = StatisticsGen(examples=interactions.outputs["examples"]).with_id("InteractionStatistics")
@@ -216,13 +222,19 @@ def prepare_data(config: PipelineConfig) -> PreparedData:
     )
 
 
-def create_trainer(config: PipelineConfig, data: PreparedData, searched: Resolver | None = None) -> RecommenderTrainer:
+def create_trainer(
+    config: PipelineConfig,
+    data: PreparedData,
+    searched: Resolver | None = None,
+    parameters: RuntimeParameters = RuntimeParameters(),  # noqa: B008
+) -> RecommenderTrainer:
     """Returns the component that fits the configured recommender and exports it with all signatures.
 
     Args:
       config: what to fit.
       data: what to fit it on.
       searched: finds the settings of an earlier search, if they are to be used.
+      parameters: what is left to be said at submission.
     """
     found = {HYPERPARAMETERS: searched.outputs[HYPERPARAMETERS]} if searched is not None else {}
     return RecommenderTrainer(
@@ -242,6 +254,8 @@ def create_trainer(config: PipelineConfig, data: PreparedData, searched: Resolve
             "genre_feature": config.evaluation.genre_feature,
             **_policy_config(config),
         },
+        max_epochs=parameters.max_epochs,
+        feature_groups=parameters.feature_groups,
     )
 
 

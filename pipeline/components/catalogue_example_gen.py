@@ -7,6 +7,7 @@ from typing import Any
 
 import apache_beam as beam
 from tfx.dsl.components.base import executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 
 from modules import features
 from pipeline.components.column_values import ColumnType
@@ -69,11 +70,12 @@ class CatalogueExampleGen(TableExampleGen):
     Args:
       data: the tables, of which only the items are read.
       rejected_rows_directory: folder of the rejected rows, `items.jsonl`.
+      base: see `TableExampleGen`.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(CatalogueExampleGenExecutor)
 
-    def __init__(self, data: DataConfig, rejected_rows_directory: str) -> None:
+    def __init__(self, data: DataConfig, rejected_rows_directory: str, base: RuntimeParameter | None = None) -> None:
         super().__init__(
             directory=data.directory,
             patterns=[data.items.pattern],
@@ -83,6 +85,7 @@ class CatalogueExampleGen(TableExampleGen):
                 "max_rejected_share": data.max_rejected_share,
                 "rejected_rows_directory": rejected_rows_directory,
             },
+            base=base,
         )
 
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import apache_beam as beam
 from tfx.dsl.components.base import executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 
 from modules import features
 from pipeline.components import column_values, temporal_split
@@ -157,6 +158,7 @@ class InteractionExampleGen(TableExampleGen):
     Args:
       data: tables, splits and histories.
       rejected_rows_directory: folder of the rejected rows, `<table>.jsonl`.
+      base: see `TableExampleGen`.
 
     Raises:
       ConfigError: if table patterns are not equally deep.
@@ -164,7 +166,7 @@ class InteractionExampleGen(TableExampleGen):
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(InteractionExampleGenExecutor)
 
-    def __init__(self, data: DataConfig, rejected_rows_directory: str) -> None:
+    def __init__(self, data: DataConfig, rejected_rows_directory: str, base: RuntimeParameter | None = None) -> None:
         tables = [data.interactions, data.items, *([data.users] if data.users else [])]
         super().__init__(
             directory=data.directory,
@@ -175,6 +177,7 @@ class InteractionExampleGen(TableExampleGen):
                 "data": data.model_dump(mode="json", exclude={"like_threshold", *_unset(data)}),
                 "rejected_rows_directory": rejected_rows_directory,
             },
+            base=base,
         )
 
 

@@ -1,8 +1,12 @@
-"""A Trainer that also gets the catalogue, which a retrieval model must know to index it."""
+"""A Trainer that also gets the catalogue, which a retrieval model must know to index it.
+
+What may be said when a compiled pipeline is submitted comes as parameters of its own, which win over `custom_config`.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tfx import types
@@ -10,12 +14,17 @@ from tfx.components.trainer.component import Trainer
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import executor_spec
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import trainer_pb2
 from tfx.types import standard_artifacts, standard_component_specs
-from tfx.types.component_spec import ChannelParameter
+from tfx.types.component_spec import ChannelParameter, ExecutionParameter
 
 from pipeline.components.catalogue_channel import CATALOGUE_KEY, with_catalogue_files
 from pipeline.components.impression_files import with_impression_files
+from pipeline.config import FEATURE_GROUPS
+
+MAX_EPOCHS_KEY = "max_epochs"
+FEATURE_GROUPS_KEY = "feature_groups"
 
 
 class RecommenderTrainerExecutor(GenericExecutor):
@@ -23,13 +32,49 @@ class RecommenderTrainerExecutor(GenericExecutor):
 
     def _GetFnArgs(self, input_dict: Any, output_dict: Any, exec_properties: Any) -> FnArgs:
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
-        custom_config = with_catalogue_files(fn_args.custom_config, input_dict)
+        custom_config = with_parameters(fn_args.custom_config, exec_properties)
+        custom_config = with_catalogue_files(custom_config, input_dict)
         fn_args.custom_config = with_impression_files(custom_config, input_dict)
         return fn_args
 
 
+def with_parameters(custom_config: Mapping[str, Any], exec_properties: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what `run_fn` needs to know, with the parameters of this run.
+
+    Args:
+      custom_config: as configured.
+      exec_properties: `max_epochs` and `feature_groups`, or neither.
+
+    Raises:
+      ValueError: naming the parameter, the value received and what was expected.
+    """
+    config = dict(custom_config)
+    max_epochs, groups = exec_properties.get(MAX_EPOCHS_KEY), exec_properties.get(FEATURE_GROUPS_KEY)
+    if max_epochs is not None:
+        if max_epochs < 1:
+            raise ValueError(f"{MAX_EPOCHS_KEY}: received {max_epochs}; expected a whole number from 1 on")
+        model = config["model"]
+        config["model"] = {**model, "settings": {**model["settings"], MAX_EPOCHS_KEY: max_epochs}}
+    if groups is not None:
+        chosen = [group.strip() for group in groups.split(",") if group.strip()]
+        unknown = sorted(set(chosen) - set(FEATURE_GROUPS))
+        if unknown or not chosen:
+            raise ValueError(
+                f"{FEATURE_GROUPS_KEY}: received {groups!r}; expected some of {', '.join(FEATURE_GROUPS)}, "
+                "separated by commas"
+            )
+        config[FEATURE_GROUPS_KEY] = chosen
+    return config
+
+
 class RecommenderTrainerSpec(standard_component_specs.TrainerSpec):
-    """Trainer's specification with one input more."""
+    """Trainer's specification with one input more, and the parameters of a run."""
+
+    PARAMETERS: ClassVar = {
+        **standard_component_specs.TrainerSpec.PARAMETERS,
+        MAX_EPOCHS_KEY: ExecutionParameter(type=int, optional=True),
+        FEATURE_GROUPS_KEY: ExecutionParameter(type=str, optional=True),
+    }
 
     INPUTS: ClassVar = {
         **standard_component_specs.TrainerSpec.INPUTS,
@@ -48,6 +93,8 @@ class RecommenderTrainer(Trainer):
       run_fn: dotted path of the training function.
       custom_config: what it needs; see `modules.trainer.run_fn`.
       hyperparameters: what a search found, if that is to be used.
+      max_epochs: passes over the training split, to be said when the pipeline is submitted.
+      feature_groups: groups that the model may use, separated by commas, likewise.
     """
 
     SPEC_CLASS = RecommenderTrainerSpec
@@ -62,7 +109,10 @@ class RecommenderTrainer(Trainer):
         run_fn: str,
         custom_config: dict[str, Any],
         hyperparameters: types.BaseChannel | None = None,
+        max_epochs: RuntimeParameter | None = None,
+        feature_groups: RuntimeParameter | None = None,
     ):
+        at_run_time = {MAX_EPOCHS_KEY: max_epochs, FEATURE_GROUPS_KEY: feature_groups}
         spec = RecommenderTrainerSpec(
             examples=examples,
             catalogue=catalogue,
@@ -76,6 +126,7 @@ class RecommenderTrainer(Trainer):
             eval_args=trainer_pb2.EvalArgs(),
             model=types.Channel(type=standard_artifacts.Model),
             model_run=types.Channel(type=standard_artifacts.ModelRun),
+            **{name: value for name, value in at_run_time.items() if value is not None},
         )
         # Trainer's own constructor knows no further input, so its parent's is called.
         super(Trainer, self).__init__(spec=spec)

@@ -13,6 +13,7 @@ from google.protobuf import json_format, struct_pb2
 from tfx import types
 from tfx.components.example_gen import base_example_gen_executor, component, input_processor, utils
 from tfx.components.util import examples_utils
+from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import example_gen_pb2
 from tfx.types import artifact_utils, standard_component_specs
 from tfx.utils import proto_utils
@@ -36,15 +37,21 @@ class TableExampleGen(component.FileBasedExampleGen):
       patterns: globs of the tables' files, relative to it.
       split_names: splits that the executor writes.
       settings: what the executor needs to know; values as in JSON.
+      base: stands for what `split_directory` finds fixed of the folder, to be said when the pipeline is submitted.
 
     Raises:
       ConfigError: if the patterns are not all equally deep below the folder.
     """
 
     def __init__(
-        self, directory: str, patterns: Sequence[str], split_names: Sequence[str], settings: Mapping[str, Any]
+        self,
+        directory: str,
+        patterns: Sequence[str],
+        split_names: Sequence[str],
+        settings: Mapping[str, Any],
+        base: RuntimeParameter | None = None,
     ) -> None:
-        base, folder = split_directory(directory)
+        fixed, folder = split_directory(directory)
         pattern = os.path.join(folder, covering_pattern(patterns))
         custom_config = example_gen_pb2.CustomConfig()
         struct = struct_pb2.Struct()
@@ -53,7 +60,7 @@ class TableExampleGen(component.FileBasedExampleGen):
         # Which example belongs to which split is the executor's decision; TFX insists on hash buckets all the same.
         splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in split_names]
         super().__init__(
-            input_base=base,
+            input_base=base or fixed,
             input_config=utils.make_default_input_config(pattern),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits)),
             custom_config=custom_config,

@@ -23,7 +23,6 @@ def main(arguments: list[str] | None = None) -> None:
     logging.set_verbosity(logging.INFO)
     standard_logging.getLogger("tensorflow").setLevel("ERROR")
     prepare_quick_import()
-    avoid_unsafe_kernels()
     from pipeline.serving.server.server import serve  # Imports TensorFlow, which `--help` does not need.
 
     try:
@@ -42,15 +41,6 @@ def prepare_quick_import() -> None:
     if "tensorflow" not in sys.modules:
         for name in _OPTIONAL_PACKAGES_OF_TENSORFLOW:
             sys.modules.setdefault(name, None)  # type: ignore[arg-type] # So it is as if it were not installed.
-
-
-def avoid_unsafe_kernels() -> None:
-    """Does without oneDNN, unless the environment asks for it.
-
-    Its `FusedBatchNormV3`, of which Keras 2 makes layer normalisation, writes beyond its memory when two runs of
-    several rows each meet (seen on TensorFlow 2.16). Marquee's own models do without that kernel; others may have it.
-    """
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
 
 
 if __name__ == "__main__":

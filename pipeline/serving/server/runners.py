@@ -6,7 +6,9 @@ A run that is prepared costs a fraction of `Session.run`, which looks up names a
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
+import threading
 import time
 from collections.abc import Callable, Sequence
 
@@ -14,6 +16,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from tensorflow.core.framework import graph_pb2
 from tensorflow.core.protobuf import config_pb2
 
 from pipeline.serving.errors import StatusError, invalid_argument, status_code
@@ -37,6 +40,15 @@ RUNS_TO_JUDGE_BY = 3
 
 MAX_RUNNERS = 256
 """Prepared runs that are kept: any selection of outputs needs its own, and takes memory."""
+
+KERNELS_TO_RUN_ALONE = ("FusedBatchNorm",)
+"""Beginnings of the names of operations of which one may run at a time.
+
+With oneDNN, two of these kernels that run at the same time on several rows write beyond their memory (seen on
+TensorFlow 2.16): the process dies, or answers wrongly before. Keras 2 makes layer normalisation of them.
+"""
+
+_alone = threading.Lock()
 
 _TYPE_STRINGS = {"float32": "float", "float64": "double", "float16": "half"}
 
@@ -85,14 +97,21 @@ class Runners:
 
         Args:
           session: with a loaded graph.
-          use_pool: whether large runs are spread over TensorFlow's threads.
+          use_pool: whether large runs are spread over TensorFlow's threads; not those that must run alone.
         """
         self._session = session
         self._use_pool = use_pool
+        self._guard: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         self._durations: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, float]] = {}
         self._prepared: collections.OrderedDict[tuple[tuple[str, ...], tuple[str, ...], bool], _Runner] = (
             collections.OrderedDict()
         )
+
+    def look_for_kernels_to_run_alone(self, graph: graph_pb2.GraphDef) -> None:
+        """Makes runs wait for each other, those of all such models, if the graph has a kernel that does not bear it."""
+        functions = [node.op for function in graph.library.function for node in function.node_def]
+        if any(op.startswith(KERNELS_TO_RUN_ALONE) for op in [*functions, *(node.op for node in graph.node)]):
+            self._guard, self._use_pool = _alone, False
 
     def run(
         self, feeds: tuple[str, ...], fetches: tuple[str, ...], values: Sequence[np.ndarray], pool: bool | None = None
@@ -112,13 +131,16 @@ class Runners:
         Raises:
           StatusError: with the code and the text of the C++ runtime.
         """
-        if pool is None:
+        if not self._use_pool:
+            pool = False
+        elif pool is None:
             is_large = any(value.ndim > 0 and value.shape[0] >= ROWS_FOR_POOL for value in values)
-            pool = self._use_pool and (is_large or self._takes_long(feeds, fetches))
+            pool = is_large or self._takes_long(feeds, fetches)
         try:
             runner = self._runner(feeds, fetches, pool)
             started = time.perf_counter()
-            results = runner(values)
+            with self._guard:
+                results = runner(values)
             if not pool and self._use_pool:
                 self._note_duration(feeds, fetches, time.perf_counter() - started)
             return results

@@ -77,6 +77,7 @@ class Servable:
             with self._session.graph.as_default():
                 register_custom_ops(path)
                 meta_graph = tf.compat.v1.saved_model.load(self._session, [tf.saved_model.SERVING], path)
+            self._runners.look_for_kernels_to_run_alone(meta_graph.graph_def)
             self._signatures = dict(meta_graph.signature_def)
             self.signatures_by_name: Mapping[str, Signature] = {
                 name: Signature.of(name, definition) for name, definition in self._signatures.items()

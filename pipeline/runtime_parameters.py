@@ -1,0 +1,27 @@
+"""`RuntimeParameters`: what may be said when a compiled pipeline is submitted, instead of when it is compiled."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tfx.orchestration.data_types import RuntimeParameter
+
+
+@dataclasses.dataclass(frozen=True)
+class RuntimeParameters:
+    """Parameters by place; None where the configuration's value stands.
+
+    Attributes:
+      data_directory: folder of the source tables; with a `{SPAN}` in the configuration, the part before it.
+      max_epochs: passes over the training split.
+      feature_groups: the groups that the model may use, separated by commas.
+    """
+
+    data_directory: RuntimeParameter | None = None
+    max_epochs: RuntimeParameter | None = None
+    feature_groups: RuntimeParameter | None = None
+
+    def all(self) -> list[RuntimeParameter]:
+        """Returns those that there are."""
+        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
+        return [value for value in values if value is not None]
