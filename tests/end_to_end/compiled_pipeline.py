@@ -67,8 +67,7 @@ def install(folder: Path) -> Path:
     return python
 
 
-@dataclasses.dataclass(frozen=True)
-class StepFailure(Exception):
+class StepError(Exception):
     """A step whose command failed.
 
     Attributes:
@@ -76,11 +75,9 @@ class StepFailure(Exception):
       log: what it said.
     """
 
-    name: str
-    log: str
-
-    def __str__(self) -> str:
-        return f"{self.name} failed:\n{self.log[-6000:]}"
+    def __init__(self, name: str, log: str):
+        super().__init__(f"{name} failed:\n{log[-6000:]}")
+        self.name, self.log = name, log
 
 
 @dataclasses.dataclass
@@ -117,12 +114,12 @@ class CompiledPipeline:
           parameters: those that are not to have their defaults.
 
         Raises:
-          StepFailure: if a step fails; exit handlers have run by then.
+          StepError: if a step fails; exit handlers have run by then.
         """
         definitions = self.spec["root"].get("inputDefinitions", {}).get("parameters", {})
         assert parameters.keys() <= definitions.keys()
         values = {name: definition["defaultValue"] for name, definition in definitions.items()}
-        failure: StepFailure | None = None
+        failure: StepError | None = None
         tasks = self.spec["root"]["dag"]["tasks"]
         for name in _order(tasks):
             if (
@@ -132,7 +129,7 @@ class CompiledPipeline:
                 continue
             try:
                 self._run_task(name, tasks[name], {**values, **parameters})
-            except StepFailure as error:
+            except StepError as error:
                 failure = error
         if failure is not None:
             raise failure
@@ -198,7 +195,7 @@ class CompiledPipeline:
             errors="replace",
         )
         if finished.returncode:
-            raise StepFailure(name, finished.stdout)
+            raise StepError(name, finished.stdout)
         written = json.loads(output_file.read_text(encoding="utf-8")) if output_file.exists() else {}
         # As the launcher does: what the step said of its artifacts, over what the driver had given it.
         self.outputs[name] = {

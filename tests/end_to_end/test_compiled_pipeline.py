@@ -3,20 +3,96 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+import yaml
 from typer.testing import CliRunner
 
 from pipeline.benchmark_inputs import read_test_examples
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
-from pipeline.runs import read_examples
-from tests.end_to_end.compiled_pipeline import CompiledPipeline, StepFailure, install
-from tests.end_to_end.small_pipeline import COMPONENTS, RESOLVER, SMALL_TWO_TOWER, make_config, run, served
+from tests.end_to_end.compiled_pipeline import CompiledPipeline, StepError, install
+from tests.end_to_end.conftest import FirstRuns
+from tests.end_to_end.small_pipeline import COMPONENTS, RESOLVER, SMALL_TWO_TOWER, SMALL_WORLD
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 pytest.importorskip("kfp")
+
+EXAMPLES = 64
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return install(tmp_path_factory.mktemp("installed"))
+
+
+def _compile(config: PipelineConfig, workspace: Path, data: str) -> Path:
+    """Compiles the small pipeline over a data directory, and returns the specification's file."""
+    output = workspace.parent / f"{workspace.name}.yaml"
+    settings = yaml.safe_dump(SMALL_TWO_TOWER, default_flow_style=True)
+    overrides = [
+        f"workspace={workspace}",
+        f"data.directory={data}",
+        f"model.settings={settings}",
+        "evaluation.gate={rules: [{metric: ndcg@10, minimum: 0.001}]}",
+    ]
+    arguments = ["compile", "--config", "synthetic", "--output", str(output)]
+    result = CliRunner().invoke(app, [*arguments, *(part for one in overrides for part in ("--set", one))])
+    assert result.exit_code == 0, result.output
+    return output
+
+
+def _recommend(model: Path, examples: list[bytes]) -> Mapping[str, np.ndarray]:
+    loaded = tf.saved_model.load(str(model))
+    answer = loaded.signatures["serving_default"](examples=tf.constant(examples))
+    return {name: value.numpy() for name, value in answer.items()}
+
+
+def test_the_package_is_installed_and_not_the_checkout(python: Path, tmp_path: Path):
+    code = "import pipeline, modules, schemas, tfx; print(pipeline.__file__)"
+    finished = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert Path(finished.stdout.strip()).is_relative_to(python.parents[1])
+
+
+def test_the_compiled_pipeline_pushes_what_a_local_run_pushes(first_runs: FirstRuns, python: Path, tmp_path: Path):
+    local = first_runs.first.config
+    # What is said at submission counts, not what was compiled.
+    compiled = CompiledPipeline.load(_compile(local, tmp_path / "cluster", "/nowhere"), python, tmp_path / "steps")
+    compiled.run({"data_directory": local.data.directory})
+
+    resolvers = {f"{RESOLVER}-model-resolver", f"{RESOLVER}-model-blessing-resolver"}
+    expected = {*COMPONENTS, *resolvers, "tfx-dag", "ReportFinalState"} - {RESOLVER}
+    assert compiled.states == dict.fromkeys(expected, "SUCCEEDED")
+    (examples,) = compiled.outputs["InteractionExampleGen"]["examples"]
+    assert (
+        examples["metadata"]["num_examples_train"] + examples["metadata"]["num_examples_eval"]
+        < SMALL_WORLD.interactions
+    )
+    (report,) = (tmp_path / "cluster" / "final_states").iterdir()
+    assert json.loads(report.read_text())["state"] == "SUCCEEDED"
+
+    (pushed,) = (tmp_path / "cluster" / "serving" / local.serving.model_name).iterdir()
+    (mine,) = (Path(local.serving_directory) / version for version in first_runs.first.new_versions)
+    queries = read_test_examples(local, EXAMPLES)
+    theirs, ours = _recommend(pushed, queries), _recommend(mine, queries)
+    np.testing.assert_array_equal(theirs["item_ids"], ours["item_ids"])
+    np.testing.assert_array_equal(theirs["scores"], ours["scores"])
+
+
+def test_a_failed_step_ends_the_run_and_is_reported(first_runs: FirstRuns, python: Path, tmp_path: Path):
+    compiled = CompiledPipeline.load(
+        _compile(first_runs.first.config, tmp_path / "cluster", "/nowhere"), python, tmp_path / "steps"
+    )
+    with pytest.raises(StepError, match="CatalogueExampleGen") as failure:
+        compiled.run({})
+    assert "/nowhere" in failure.value.log
+    assert compiled.states["tfx-dag"] == "FAILED"
+    assert "RecommenderTrainer" not in compiled.states
+    (report,) = (tmp_path / "cluster" / "final_states").iterdir()
+    written = json.loads(report.read_text())
+    assert (written["state"], written["error"], written["run"]) == ("FAILED", "a step failed", "jobs/run-1")
