@@ -29,14 +29,15 @@ recommendation. Larger ones are answered sooner if another core is idle. Batches
 that asks whatever their size: there are other threads for other batches, and it takes less processor time.
 """
 
-LONG_SECONDS = 0.004
-"""Duration from on which a run is spread over TensorFlow's threads whatever its size.
+POOL_GAIN = 0.8
+"""Smaller requests are spread as well if the fastest run that was spread took at most this share of the fastest other.
 
-What takes so long for one recommendation is the scoring of a large catalogue, which several cores share well.
+That is so of the scoring of a large catalogue, which several cores share well. What is gained less costs more processor
+time than it is worth.
 """
 
-RUNS_TO_JUDGE_BY = 3
-"""Runs in the caller's thread of which the fastest tells how long they take; the first one prepares things."""
+RUNS_TO_JUDGE_BY = 4
+"""Runs of each kind of which the fastest tells how long they take; the first one prepares things."""
 
 MAX_RUNNERS = 256
 """Prepared runs that are kept: any selection of outputs needs its own, and takes memory."""
@@ -102,7 +103,7 @@ class Runners:
         self._session = session
         self._use_pool = use_pool
         self._guard: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        self._durations: dict[tuple[tuple[str, ...], tuple[str, ...]], tuple[int, float]] = {}
+        self._fastest: dict[tuple[tuple[str, ...], tuple[str, ...], bool], tuple[int, float]] = {}
         self._prepared: collections.OrderedDict[tuple[tuple[str, ...], tuple[str, ...], bool], _Runner] = (
             collections.OrderedDict()
         )
@@ -122,7 +123,7 @@ class Runners:
           feeds: names of the tensors that are given.
           fetches: names of the tensors to compute.
           values: what the tensors that are given have, in the same order.
-          pool: whether to spread the run over TensorFlow's threads; None: if it is large or takes long, and they are to
+          pool: whether to spread the run over TensorFlow's threads; None: if it is large or faster so, and they are to
             be used.
 
         Returns:
@@ -131,18 +132,18 @@ class Runners:
         Raises:
           StatusError: with the code and the text of the C++ runtime.
         """
+        is_large = any(value.ndim > 0 and value.shape[0] >= ROWS_FOR_POOL for value in values)
         if not self._use_pool:
             pool = False
         elif pool is None:
-            is_large = any(value.ndim > 0 and value.shape[0] >= ROWS_FOR_POOL for value in values)
-            pool = is_large or self._takes_long(feeds, fetches)
+            pool = is_large or self._is_faster_spread(feeds, fetches)
         try:
             runner = self._runner(feeds, fetches, pool)
             started = time.perf_counter()
             with self._guard:
                 results = runner(values)
-            if not pool and self._use_pool:
-                self._note_duration(feeds, fetches, time.perf_counter() - started)
+            if self._use_pool and not is_large:
+                self._note_duration((feeds, fetches, pool), time.perf_counter() - started)
             return results
         except StatusError:
             raise
@@ -155,14 +156,19 @@ class Runners:
             logging.exception("a run of %s failed in an unexpected way", ", ".join(fetches))
             raise StatusError(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}") from error
 
-    def _takes_long(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> bool:
-        runs, fastest = self._durations.get((feeds, fetches), (0, 0.0))
-        return runs >= RUNS_TO_JUDGE_BY and fastest >= LONG_SECONDS
+    def _is_faster_spread(self, feeds: tuple[str, ...], fetches: tuple[str, ...]) -> bool:
+        """Returns whether to spread a small run, as earlier ones tell, of which the first are made in either way."""
+        fastest = {}
+        for pool in (False, True):
+            runs, fastest[pool] = self._fastest.get((feeds, fetches, pool), (0, 0.0))
+            if runs < RUNS_TO_JUDGE_BY:
+                return pool
+        return fastest[True] <= POOL_GAIN * fastest[False]
 
-    def _note_duration(self, feeds: tuple[str, ...], fetches: tuple[str, ...], seconds: float) -> None:
-        runs, fastest = self._durations.get((feeds, fetches), (0, seconds))
-        if runs < RUNS_TO_JUDGE_BY and len(self._durations) < MAX_RUNNERS:
-            self._durations[feeds, fetches] = (runs + 1, min(fastest, seconds))
+    def _note_duration(self, kind: tuple[tuple[str, ...], tuple[str, ...], bool], seconds: float) -> None:
+        runs, fastest = self._fastest.get(kind, (0, seconds))
+        if runs < RUNS_TO_JUDGE_BY and (runs or len(self._fastest) < 2 * MAX_RUNNERS):
+            self._fastest[kind] = (runs + 1, min(fastest, seconds))
 
     def close(self) -> None:
         """Lets go of the prepared runs."""

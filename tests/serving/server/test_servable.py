@@ -141,15 +141,22 @@ def _float(value: float) -> tf.train.Feature:
     return tf.train.Feature(float_list=tf.train.FloatList(value=[value]))
 
 
-@pytest.mark.parametrize(("long_seconds", "is_spread"), [(0.0, True), (60.0, False)])
-def test_runs_that_take_long_are_spread_over_threads(
-    long_seconds: float, is_spread: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("gain", "is_spread"), [(np.inf, True), (0.0, False)])
+def test_small_runs_are_spread_over_threads_if_that_is_faster(
+    gain: float, is_spread: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(runners, "LONG_SECONDS", long_seconds)
+    monkeypatch.setattr(runners, "POOL_GAIN", gain)
     servable = Servable(str(export_arithmetic(tmp_path / "model")))
+    chosen, prepare = [], servable._runners._runner
+
+    def record(feeds: tuple[str, ...], fetches: tuple[str, ...], pool: bool) -> Any:
+        chosen.append(pool)
+        return prepare(feeds, fetches, pool)
+
+    monkeypatch.setattr(servable._runners, "_runner", record)
     values = {"a": np.array([1.0], np.float32), "b": np.array([2.0], np.float32)}
-    for _ in range(runners.RUNS_TO_JUDGE_BY + 2):
+    for _ in range(2 * runners.RUNS_TO_JUDGE_BY + 3):
         assert servable.run_now("serving_default", values, ["sum"])["sum"].tolist() == [3.0]
-    pools = {pool for _, _, pool in servable._runners._prepared}
-    assert pools == ({False, True} if is_spread else {False})
+    judged = runners.RUNS_TO_JUDGE_BY
+    assert chosen == [False] * judged + [True] * judged + [is_spread] * 3
     servable.close()
