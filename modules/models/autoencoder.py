@@ -36,6 +36,7 @@ from modules.models.item_side import (
     windowed_counts,
 )
 from modules.models.retrieval_loss import RetrievalLossConfig
+from modules.models.row_lookup import gather_rows
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData, weighted_mean
 
@@ -197,7 +198,7 @@ class AutoencoderScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the cosine of the titles' vectors in the decoder: float32 `[batch, num_items]`."""
-        vectors = tf.gather(self._model.title_vectors, self._ids)
+        vectors = gather_rows(self._model.title_vectors, self._ids)
         return self._columns.finish(cosines(rows, vectors, inverse_lengths(vectors)))
 
 

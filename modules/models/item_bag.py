@@ -20,6 +20,7 @@ from modules.derived_names import HISTORY_LOG_STEPS
 from modules.features import HISTORY_ITEM_IDS, SEEN_ITEM_IDS
 from modules.interaction_log import InteractionLog
 from modules.models.base import FitContext, RecommenderConfig, Scorer
+from modules.models.row_lookup import gather_rows
 from modules.models.search_space import Dimension, FloatRange
 
 
@@ -163,4 +164,4 @@ class ItemToItemScorer(Scorer):
 
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the row of each title, or popularity for new ones: float32 `[batch, num_items]`."""
-        return self._columns.finish(tf.gather(self._matrix, self._columns.ids_of(rows)))
+        return self._columns.finish(gather_rows(self._matrix, self._columns.ids_of(rows)))

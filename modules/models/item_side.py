@@ -8,6 +8,7 @@ import tensorflow as tf
 from modules.catalogue import Catalogue
 from modules.features import ITEM_ID, TIMESTAMP
 from modules.model_inputs import Form, ModelInputs
+from modules.models.row_lookup import gather_rows
 from modules.training_data import TRAIN, TrainingData
 
 SECONDS_PER_DAY = 86_400
@@ -71,5 +72,5 @@ def cosines(rows: tf.Tensor, vectors: tf.Tensor, inverse: tf.Tensor) -> tf.Tenso
       vectors: float32 `[num_items, dimension]`.
       inverse: their `inverse_lengths`, which do not depend on the request.
     """
-    unit = tf.gather(vectors, rows) * tf.gather(inverse, rows)[:, tf.newaxis]
+    unit = gather_rows(vectors, rows) * gather_rows(inverse, rows)[:, tf.newaxis]
     return tf.matmul(unit, vectors, transpose_b=True) * inverse

@@ -30,6 +30,7 @@ from modules.interaction_log import InteractionLog, read_interaction_log
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
 from modules.models.item_side import cosines, inverse_lengths
+from modules.models.row_lookup import gather_rows
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.training_data import TRAIN, TrainingData
 
@@ -90,7 +91,7 @@ class MatrixFactorizationScorer(Scorer):
         weight = tf.sparse.reduce_sum(bag, axis=1)[:, tf.newaxis]
         if self._config.fold_in == "mean":
             return tf.math.divide_no_nan(total, weight)
-        vectors = tf.gather(self._vectors, _padded(bag, tf.cast(bag.indices[:, 1], tf.int64)))
+        vectors = gather_rows(self._vectors, _padded(bag, tf.cast(bag.indices[:, 1], tf.int64)))
         weighted = vectors * _padded(bag, bag.values)[:, :, tf.newaxis]
         observed = tf.matmul(weighted, vectors, transpose_a=True)
         scale = tf.pow(weight + self._unobserved_count, self._config.frequency_exponent)

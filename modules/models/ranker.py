@@ -31,6 +31,7 @@ from modules.models.calibration import fit_logistic_calibration
 from modules.models.gradient_descent import GradientDescentConfig, ValidationMetric, fit_with_early_stopping
 from modules.models.item_side import cosines, features_by_vocabulary_id, inverse_lengths
 from modules.models.pair_network import PairNetwork, QueryReader, QueryState, TitleReader
+from modules.models.row_lookup import gather_rows
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.title_statistics import TitleStatistics, read_title_statistics
 from modules.training_data import TRAIN, VALIDATION, TrainingData, weighted_mean
@@ -260,11 +261,11 @@ class RankerScorer(Scorer):
         self._calibration.assign([slope, intercept])
 
     def _judge(self, query: Mapping[str, tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
-        titles, statistics = tf.gather(self._title_vectors, rows), tf.gather(self._statistics, rows)
+        titles, statistics = gather_rows(self._title_vectors, rows), tf.gather(self._statistics, rows)
         return self._model.pair_network(self._read(query), titles, statistics, training=False)
 
     def _read(self, query: Mapping[str, tf.Tensor]) -> QueryState:
-        history = tf.gather(self._history_vectors, query[HISTORY_ITEM_IDS])
+        history = gather_rows(self._history_vectors, query[HISTORY_ITEM_IDS])
         return self._model.query_reader(query, history, training=False)
 
     def _objective_logits(self, heads: tf.Tensor) -> tf.Tensor:

@@ -42,6 +42,7 @@ from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.layer_norm import LayerNorm
 from modules.models.retrieval_loss import RetrievalLossConfig
+from modules.models.row_lookup import gather_rows
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.vector_scorer import VectorScorer
 from modules.training_data import TRAIN, TrainingData
@@ -312,7 +313,7 @@ class SequenceScorer(VectorScorer):
         """Returns float32 `[batch, d]`."""
         ids, steps = query[HISTORY_ITEM_IDS], query[preprocessing.HISTORY_LOG_STEPS]
         feedback = query[self._inputs.history_feedback] if self._inputs.history_feedback else None
-        events = self.model.event_vectors(tf.gather(self._history_vectors, ids), feedback, steps, training=False)
+        events = self.model.event_vectors(gather_rows(self._history_vectors, ids), feedback, steps, training=False)
         # A step of 0 says that an event belongs to the instant of the one before it, unless no time is known at all.
         positions = tf.range(tf.shape(ids)[1])[tf.newaxis]
         begins = (steps != 0.0) | (steps[:, :1] == 0.0)

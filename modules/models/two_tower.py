@@ -34,6 +34,7 @@ from modules.models.item_side import (
 )
 from modules.models.layer_norm import LayerNorm
 from modules.models.retrieval_loss import RetrievalLossConfig, in_batch_softmax_loss
+from modules.models.row_lookup import gather_rows
 from modules.models.search_space import Choice, Dimension, FloatRange
 from modules.models.vector_scorer import VectorScorer
 from modules.training_data import EVENT_WEIGHT, TRAIN, TrainingData
@@ -223,7 +224,7 @@ class TwoTowerScorer(VectorScorer):
 
     def query_vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns u(x): float32 `[batch, dimension]`."""
-        history = tf.gather(self._history_vectors, query[HISTORY_ITEM_IDS])
+        history = gather_rows(self._history_vectors, query[HISTORY_ITEM_IDS])
         return self.model.query_tower(query, history, training=False)
 
 

@@ -12,6 +12,7 @@ from modules.catalogue import Catalogue
 from modules.model_inputs import ModelInputs
 from modules.models.base import Scorer
 from modules.models.item_side import cosines, inverse_lengths
+from modules.models.row_lookup import gather_rows
 
 _TITLES_AT_ONCE = 65_536
 
@@ -84,9 +85,9 @@ class VectorScorer(Scorer):
 
     def score_rows(self, query_vectors: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         """Returns the scores of given rows, float32 `[batch, candidates]`, for float32 `[batch, dimension]`."""
-        vectors = tf.gather(self.item_vectors, rows)
+        vectors = gather_rows(self.item_vectors, rows)
         products = tf.matmul(query_vectors[:, tf.newaxis], vectors, transpose_b=True)[:, 0]
-        return products * self.scale + tf.gather(self.item_biases, rows)
+        return products * self.scale + gather_rows(self.item_biases, rows)
 
     def augmented_item_vectors(self) -> tf.Tensor:
         """Returns (v(i), b(i)), float32 `[num_items, dimension + 1]`: scores as plain inner products."""

@@ -229,6 +229,28 @@ def test_no_layer_goes_through_the_kernel_that_concurrent_batches_break(served):
     assert not {name for name in operations if name.startswith("FusedBatchNorm")}
 
 
+def test_no_request_makes_later_ones_copy_the_catalogue(served, rows, item_ids):
+    """After `ResourceGather` on a variable, everything that reads it whole is given a copy; see `row_lookup`."""
+    served.call_raw("similar", item_ids=item_ids[:3])
+    served.call("rank", rows[:2], candidate_ids=[item_ids[:3]] * 2)
+    served.call("serving_default", rows[:2])
+    served.call("evaluate", rows[:2])
+
+    def address(variable):
+        # Kept until both are read, or the second might get the memory of the first.
+        value = variable.read_value()
+        return value, np.asarray(memoryview(value)).__array_interface__["data"][0]
+
+    variables = {id(one): one for signature in served.signatures.values() for one in signature.variables}
+    # Embeddings are looked up row by row only.
+    read_whole = [one for one in variables.values() if one.dtype == tf.float32 and "/embeddings" not in one.name]
+    assert read_whole or served.family == "popularity"
+    for variable in read_whole:
+        (first, here), (second, there) = address(variable), address(variable)
+        assert here == there, variable.name
+        del first, second
+
+
 def test_answers_do_not_depend_on_what_happened(served, rows):
     """The labels of an example, its title above all, are unknown when recommendations are asked for."""
     labelled, queries = (served.call("serving_default", batch) for batch in (rows, [query_of(row) for row in rows]))
