@@ -8,6 +8,8 @@ ARGS ?=
 # Prefix of a command that runs it where the other TFX line fits, over this same folder.
 OTHER_LINE_RUNNER ?=
 OTHER_VENV ?= .venv-other
+# Prefix of a command that runs it, as root, in the Debian release that kubeflow/Dockerfile starts from.
+IMAGE_RUNNER ?= $(OTHER_LINE_RUNNER)
 # A server to run the contract suite against, and its models; without: the local server, started for the purpose.
 ADDRESS ?=
 REST_ADDRESS ?=
@@ -19,7 +21,8 @@ IN_PARALLEL = -n 2 --dist loadfile
 FAST = not slow and not real_data and (not end_to_end or small_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-serving test lint test-fast test-serving test-other-line clean
+.PHONY: help setup run bench bench-serving test lint test-fast test-serving test-other-line \
+  check-manifests check-image clean
 
 help:  ## list the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +67,12 @@ test-other-line: setup  ## the same on the other TFX line, here or through OTHER
 	  esac; \
 	done; \
 	echo "Skipped the tests on TFX $$line, which does not fit here (OTHER_LINE_RUNNER may name a way): $$why"
+
+check-manifests: setup  ## check what kubeflow/ holds for Kubernetes, and the CI workflow
+	$(VENV)/bin/python -m pytest tests/manifests $(ARGS)
+
+check-image:  ## run the build instructions of kubeflow/Dockerfile without Docker, through IMAGE_RUNNER
+	$(IMAGE_RUNNER) python3 -I pipeline/image_check.py kubeflow/Dockerfile --prefix $(abspath build/image)
 
 clean:  ## remove the environments and caches; data/ and runs/ stay
 	rm -rf $(VENV) $(OTHER_VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

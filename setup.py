@@ -48,6 +48,8 @@ EXTRAS = {
     "dev": [
         "hypothesis>=6.100",
         "cryptography",  # certificates for the tests of TLS
+        "jsonschema>=4.20",
+        "kubernetes-validate>=1.34",  # carries Kubernetes' schemas
         "mypy>=1.10",
         "prometheus-client>=0.20",  # reads what the server writes, in tests
         "pytest>=8",
