@@ -42,6 +42,7 @@ class KubeflowConfig(Section):
     resources: dict[str, ResourceConfig] = Field(default={})
     """By component, e.g. `RecommenderTrainer`; `default` stands for all that are not named."""
     retries: RetryConfig = RetryConfig()
+    """How often a component that failed is started again."""
     never_retried: tuple[str, ...] = ("AnomalyGate",)
     """Components whose failure is a verdict, which a second start only repeats."""
     cache: bool = True
