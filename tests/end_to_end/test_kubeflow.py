@@ -28,7 +28,8 @@ def test_the_compiled_pipeline_holds_every_component_and_the_gate(tmp_path: Path
     component = kfp_components.load_component_from_file(str(output))
     assert component.name == "movielens-100k"
     document = next(iter(yaml.safe_load_all(output.read_text(encoding="utf-8"))))
-    tasks = document["root"]["dag"]["tasks"]
+    assert document["root"]["dag"]["tasks"].keys() == {"tfx-dag", "ReportFinalState"}
+    tasks = document["components"]["tfx-dag"]["dag"]["tasks"]
     # A resolver becomes one task for each kind of artifact that it finds.
     resolvers = {f"{RESOLVER}-model-resolver", f"{RESOLVER}-model-blessing-resolver"}
     assert tasks.keys() == {*COMPONENTS, *resolvers} - {RESOLVER}
