@@ -23,8 +23,9 @@ from pipeline.components.column_values import (
     parse_optional_feedback,
 )
 from pipeline.components.source_files import Record, find_files, read_records
-from pipeline.components.source_storage import DataQualityError, find_latest_span
+from pipeline.components.source_storage import DataQualityError
 from pipeline.components.source_tables import ColumnSet
+from pipeline.components.spans import source_directory
 from pipeline.data_config import DataConfig, TableConfig
 
 MOST_DISTINCT_VALUES = 1000
@@ -108,7 +109,7 @@ def profile_tables(data: DataConfig, most_rows: int) -> dict[str, TableProfile]:
     Raises:
       DataQualityError: naming the table and file if there is no file, one cannot be read, or no row is well-formed.
     """
-    directory = find_latest_span(data.directory)
+    directory = source_directory(data)
     tables = {"interactions": data.interactions, "items": data.items, "users": data.users}
     return {
         name: _profile_table(data, directory, name, table, most_rows)

@@ -325,6 +325,11 @@ class PipelineConfig(Section):
         return f"{self.workspace}/rejected"
 
     @property
+    def span_store_directory(self) -> str:
+        """Folder that the examples of spans are kept in, and what was learned of them; it may be deleted."""
+        return f"{self.workspace}/spans"
+
+    @property
     def serving_directory(self) -> str:
         """`model_base_path` for TensorFlow Serving: one numbered folder per pushed version."""
         return f"{self.workspace}/serving/{self.serving.model_name}"

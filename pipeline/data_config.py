@@ -77,11 +77,30 @@ class SplitConfig(Section):
         return self
 
 
+class WindowConfig(Section):
+    """Which spans a run learns from, where `data.directory` is a pattern of spans.
+
+    The newest span is cut by `data.splits`, all of the older ones is training data: no model is tested on what is
+    earlier than what it has learned from. Each span is ingested once, with its own tables, and kept in the workspace.
+    """
+
+    spans: int = Field(default=1, ge=1)
+    """Spans in the rolling window: the newest and the numbers before it, of which missing ones are left out."""
+    history_spans: int = Field(default=1, ge=0)
+    """Spans before its own that the histories of a span's examples reach back to, as far as their files are there."""
+    newest: int | None = Field(default=None, ge=0)
+    """Number of the newest span, e.g. to repeat an earlier run; of a day, the days since 1970-01-01. Unset: the latest
+    there is."""
+
+
 class DataConfig(Section):
     """The three source tables and how interactions become examples."""
 
     directory: str
-    """Folder of the source files. May contain `{SPAN}`, e.g. `data/span-{SPAN}`: then the latest span is ingested."""
+    """Folder of the source files. May contain `{SPAN}`, e.g. `data/span-{SPAN}`, or a date, as in
+    `data/{YYYY}-{MM}-{DD}`, and a `{VERSION}`: then the latest span is ingested, or those of `window`."""
+    window: WindowConfig | None = None
+    """Several spans to learn from. Unset: the latest one."""
     interactions: TableConfig
     """The interaction log. Must map `user_id`, `item_id` and `timestamp`; the other columns are feedback or context."""
     items: TableConfig
@@ -178,6 +197,15 @@ class DataConfig(Section):
                     f"received {sorted(taken & names)}"
                 )
             taken |= names
+        return self
+
+    @pydantic.model_validator(mode="after")
+    def _windows_need_spans(self) -> DataConfig:
+        if self.window is not None and not any(part in self.directory for part in ("{SPAN", "{YYYY}")):
+            raise ValueError(
+                "window needs a directory of spans, such as data/span-{SPAN} or data/{YYYY}-{MM}-{DD}; received "
+                f"{self.directory!r}"
+            )
         return self
 
     @pydantic.model_validator(mode="after")

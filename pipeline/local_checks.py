@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.components.source_storage import DataQualityError, find_latest_span
+from pipeline.components.source_storage import DataQualityError
+from pipeline.components.spans import source_directory
 from pipeline.config import PipelineConfig
 from pipeline.options import fail
 
@@ -28,7 +29,7 @@ def require_data(settings: PipelineConfig) -> None:
     if "://" in settings.data.directory:
         return
     try:
-        directory = find_latest_span(settings.data.directory)
+        directory = source_directory(settings.data)
     except DataQualityError as error:
         raise fail(str(error)) from error
     if not Path(directory).is_dir():

@@ -24,7 +24,7 @@ from pipeline.components.column_values import (
     split_cell,
 )
 from pipeline.components.source_files import find_files, read_records
-from pipeline.components.source_storage import find_latest_span
+from pipeline.components.spans import source_directory
 from pipeline.data_config import DataConfig, TableConfig
 from pipeline.serving.requests import HistoryEvent
 
@@ -123,7 +123,7 @@ def _rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yields key and cells by column of the rows whose key is wanted; malformed rows are left out."""
     position = list(table.columns).index(key)
-    for file in find_files(find_latest_span(data.directory), name, table):
+    for file in find_files(source_directory(data), name, table):
         for record in read_records(file.path, name, table):
             if record.reason is not None:
                 continue

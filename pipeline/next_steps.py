@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from pipeline.components.source_files import find_files, read_records
-from pipeline.components.source_storage import find_latest_span
+from pipeline.components.spans import source_directory
 from pipeline.config import DataConfig, PipelineConfig
 from pipeline.options import DEFAULT_CONFIG
 from pipeline.runs import RunReport
@@ -63,7 +63,7 @@ def _some_user(data: DataConfig) -> str | None:
     """Returns the user of the first well-formed interaction; None if the table cannot be read any more."""
     position = list(data.interactions.columns).index("user_id")
     try:
-        for file in find_files(find_latest_span(data.directory), "interactions", data.interactions):
+        for file in find_files(source_directory(data), "interactions", data.interactions):
             for record in read_records(file.path, "interactions", data.interactions):
                 if record.reason is None and record.cells[position]:
                     return str(record.cells[position])

@@ -157,11 +157,19 @@ def prepare_data(
     schema_text = with_impressions(config.read_schema_text(), config.data)
     has_impressions = config.data.propensity is not None
 
+    newest_span = parameters.newest_span or (config.data.window.newest if config.data.window else None)
+
     # Joins the tables and writes an example per interaction, with the history that was known at its time.
-    interactions = InteractionExampleGen(config.data, config.rejected_rows_directory, parameters.data_directory)
+    interactions = InteractionExampleGen(
+        config.data,
+        config.rejected_rows_directory,
+        parameters.data_directory,
+        newest_span,
+        config.span_store_directory,
+    )
 
     # Writes an example per title: what can be recommended.
-    catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory, parameters.data_directory)
+    catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory, parameters.data_directory, newest_span)
 
     # Describe the data, for people and for the checks below.
     interaction_statistics = StatisticsGen(examples=interactions.outputs["examples"]).with_id("InteractionStatistics")

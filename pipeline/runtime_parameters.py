@@ -13,11 +13,13 @@ class RuntimeParameters:
 
     Attributes:
       data_directory: folder of the source tables; with a `{SPAN}` in the configuration, the part before it.
+      newest_span: number of the newest span to learn from, -1 for the latest; where the folder is one of spans.
       max_epochs: passes over the training split.
       feature_groups: the groups that the model may use, separated by commas.
     """
 
     data_directory: RuntimeParameter | None = None
+    newest_span: RuntimeParameter | None = None
     max_epochs: RuntimeParameter | None = None
     feature_groups: RuntimeParameter | None = None
 

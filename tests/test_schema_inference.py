@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from modules.features import ColumnTable, Role, parse_schema, sub_schema
 from pipeline.column_profile import profile_tables
 from pipeline.components.anomaly_wording import describe_anomalies
-from pipeline.components.source_storage import DataQualityError, find_latest_span
+from pipeline.components.source_storage import DataQualityError
 from pipeline.config import load_config
 from pipeline.data_config import DataConfig
 from pipeline.schema_cli import schema_app
@@ -197,16 +197,6 @@ def test_malformed_rows_do_not_count_and_the_cap_is_told(movies, tmp_path):
     write_rows(tmp_path / "interactions.tsv", ["user_id", "item_id", "rating", "timestamp"], rows[1:])
     with pytest.raises(DataQualityError, match="interactions: none of the 3 rows read is well-formed"):
         profile_tables(config.data, 100)
-
-
-def test_the_latest_span_is_read(tmp_path):
-    for name in ("span-9", "span-010", "span-x", "span-11-old"):
-        (tmp_path / name).mkdir()
-
-    assert find_latest_span(f"{tmp_path}/span-{{SPAN}}") == f"{tmp_path}/span-010"
-    assert find_latest_span(str(tmp_path)) == str(tmp_path)
-    with pytest.raises(DataQualityError, match=r"data\.directory: no folder matches"):
-        find_latest_span(f"{tmp_path}/day-{{SPAN:3}}")
 
 
 CELLS = {

@@ -71,11 +71,18 @@ class CatalogueExampleGen(TableExampleGen):
       data: the tables, of which only the items are read.
       rejected_rows_directory: folder of the rejected rows, `items.jsonl`.
       base: see `TableExampleGen`.
+      newest_span: see `TableExampleGen`.
     """
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(CatalogueExampleGenExecutor)
 
-    def __init__(self, data: DataConfig, rejected_rows_directory: str, base: RuntimeParameter | None = None) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        rejected_rows_directory: str,
+        base: RuntimeParameter | None = None,
+        newest_span: int | RuntimeParameter | None = None,
+    ) -> None:
         super().__init__(
             directory=data.directory,
             patterns=[data.items.pattern],
@@ -86,6 +93,7 @@ class CatalogueExampleGen(TableExampleGen):
                 "rejected_rows_directory": rejected_rows_directory,
             },
             base=base,
+            newest_span=newest_span,
         )
 
 

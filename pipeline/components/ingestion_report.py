@@ -74,7 +74,7 @@ def write_report(
         [counts, *reports]
         | "FlattenReports" >> beam.Flatten()
         | "MergeReports" >> beam.CombineGlobally(merge_reports)
-        | "WriteReport" >> beam.Map(_write_json, report_path)
+        | "WriteReport" >> beam.Map(write_json, report_path)
     )
 
 
@@ -82,6 +82,11 @@ def read_report(path: str) -> Report:
     """Reads the report of a finished ingestion."""
     with fileio.open(path, "r") as file:
         return json.loads(file.read())
+
+
+def write_json(report: Report, path: str) -> None:
+    """Writes a report, aside first."""
+    _replace_file(path, [json.dumps(report, indent=2, sort_keys=True)])
 
 
 def check_report(
@@ -127,10 +132,6 @@ def _write_rejected_rows(table: str, groups: dict[str, Iterable]) -> Report:
     _replace_file(rejected_rows_path(directory, table), lines())
     first = heapq.nsmallest(_SHOWN_ROWS, ((row.file, row.line, row.reason) for row in groups["rows"]))
     return {f"{table}_rejected": count, f"{table}_first_rejected": first}
-
-
-def _write_json(report: Report, path: str) -> None:
-    _replace_file(path, [json.dumps(report, indent=2, sort_keys=True)])
 
 
 def _replace_file(path: str, chunks: Iterable[str]) -> None:

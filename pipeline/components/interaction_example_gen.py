@@ -6,6 +6,9 @@ columns), the columns of its user and item, and the user's history strictly befo
 A log with propensities also gives an example per impression, taken or not, in splits of their own that are cut at the
 same times. It looks the same, is marked by `impression` = 1 (int64) and has feedback only if the title was taken. What
 was not taken is in no history, no split of interactions, and does not move the cuts.
+
+With `data.window`, several spans of the source make one artifact; see `window_ingestion`. Each span is joined with its
+own tables and cut by itself, and its histories reach back into earlier spans.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 import apache_beam as beam
 from tfx.dsl.components.base import executor_spec
 from tfx.orchestration.data_types import RuntimeParameter
+from tfx.types import standard_component_specs
 
 from modules import features
 from pipeline.components import column_values, temporal_split
@@ -28,7 +32,7 @@ from pipeline.components.example_encoding import encode_feature, join_features
 from pipeline.components.example_shards import shard_count, stable_hash
 from pipeline.components.ingestion_report import Report, check_report, write_report
 from pipeline.components.point_in_time import HistoryEncoder, order_events
-from pipeline.components.source_files import find_files
+from pipeline.components.source_files import SourceFile, find_files
 from pipeline.components.source_storage import DataQualityError
 from pipeline.components.source_tables import (
     REJECTED,
@@ -40,17 +44,26 @@ from pipeline.components.source_tables import (
     propensity_at,
     read_keyed_table,
 )
+from pipeline.components.span_store import SpanStore, span_name
+from pipeline.components.spans import Span, find_window, fingerprint
 from pipeline.components.table_example_gen import (
+    PATTERN,
+    REACH,
     REPORT_PATH_KEY,
     TableExampleGen,
     TableExampleGenExecutor,
+    newest_span,
     read_settings,
     table_directory,
+    with_span,
 )
 from pipeline.components.temporal_split import IMPRESSION_SPLIT_NAMES, SPLIT_NAMES, Cuts
+from pipeline.components.window_ingestion import assemble_window
 from pipeline.data_config import DataConfig
 
 _EXAMPLES_PER_BATCH = 1000
+_EARLIER_DIRECTORIES_KEY = "earlier_directories"
+_REJECTED_ROWS_KEY = "rejected_rows_directory"
 
 UserEvents = tuple[bytes, bytes, list[Event], list[Event]]
 """A user's id, encoded columns (empty without a profile), interactions in order of time, and impressions likewise."""
@@ -69,6 +82,42 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
         """Returns the splits that are written: of logs with propensities also those of impressions."""
         return split_names(_read_config(exec_properties)[0])
 
+    def Ingest(self, uri: str, exec_properties: Mapping[str, Any]) -> Report:
+        """Writes splits and report into a folder, of one span or of a window of them; returns the report."""
+        settings = read_settings(exec_properties)
+        if PATTERN not in settings:
+            return super().Ingest(uri, exec_properties)
+        data, rejected_rows_directory = _read_config(exec_properties)
+        base, pattern = exec_properties[standard_component_specs.INPUT_BASE_KEY], settings[PATTERN]
+        spans = find_window(base, pattern, newest_span(exec_properties), int(settings[REACH]) + 1)
+        length, history = int(settings["window_spans"]), int(settings["history_spans"])
+        window = [span for span in spans if span.number > spans[-1].number - length]
+        earlier = {
+            span.number: [other for other in spans if span.number - history <= other.number < span.number]
+            for span in window
+        }
+        names = {
+            span.number: span_name(
+                span.number,
+                [
+                    data.model_dump(mode="json", exclude={"directory"}),
+                    [fingerprint(base, one) for one in (*earlier[span.number], span)],
+                ],
+            )
+            for span in window
+        }
+
+        def ingest(span: Span, folder: str) -> Report:
+            properties = with_span(exec_properties, span)
+            tables = data.interactions.pattern
+            properties[_EARLIER_DIRECTORIES_KEY] = [
+                table_directory(with_span(exec_properties, one), tables) for one in earlier[span.number]
+            ]
+            properties[_REJECTED_ROWS_KEY] = f"{rejected_rows_directory}/span-{span.number}"
+            return super(InteractionExampleGenExecutor, self).Ingest(folder, properties)
+
+        return assemble_window(uri, window, names, split_names(data), SpanStore(settings["span_store"]), ingest)
+
     def GenerateExamplesByBeam(
         self, pipeline: beam.Pipeline, exec_properties: dict[str, Any]
     ) -> dict[str, beam.PCollection]:
@@ -79,7 +128,13 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
         catalogue = beam.pvalue.AsDict(items.rows)
         read = (
             pipeline
-            | "Create[interactions]" >> beam.Create(find_files(directory, "interactions", data.interactions))
+            | "Create[interactions]"
+            >> beam.Create(
+                [
+                    *_earlier_files(exec_properties.get(_EARLIER_DIRECTORIES_KEY, []), data),
+                    *find_files(directory, "interactions", data.interactions),
+                ]
+            )
             | "Distribute[interactions]" >> beam.Reshuffle()
             | "Read[interactions]"
             >> beam.ParDo(ReadInteractions(data), catalogue).with_outputs(REJECTED, REPORTS, TYPES, main="events")
@@ -159,6 +214,8 @@ class InteractionExampleGen(TableExampleGen):
       data: tables, splits and histories.
       rejected_rows_directory: folder of the rejected rows, `<table>.jsonl`.
       base: see `TableExampleGen`.
+      newest_span: see `TableExampleGen`.
+      span_store: where the examples of spans are kept; for `data.window`.
 
     Raises:
       ConfigError: if table patterns are not equally deep.
@@ -166,18 +223,34 @@ class InteractionExampleGen(TableExampleGen):
 
     EXECUTOR_SPEC = executor_spec.BeamExecutorSpec(InteractionExampleGenExecutor)
 
-    def __init__(self, data: DataConfig, rejected_rows_directory: str, base: RuntimeParameter | None = None) -> None:
+    def __init__(
+        self,
+        data: DataConfig,
+        rejected_rows_directory: str,
+        base: RuntimeParameter | None = None,
+        newest_span: int | RuntimeParameter | None = None,
+        span_store: str | None = None,
+    ) -> None:
         tables = [data.interactions, data.items, *([data.users] if data.users else [])]
+        window = data.window
+        windowed = (
+            {"window_spans": window.spans, "history_spans": window.history_spans, "span_store": span_store}
+            if window is not None
+            else {}
+        )
         super().__init__(
             directory=data.directory,
             patterns=[table.pattern for table in tables],
             split_names=split_names(data),
             settings={
                 # What counts as liked does not change the examples.
-                "data": data.model_dump(mode="json", exclude={"like_threshold", *_unset(data)}),
+                "data": data.model_dump(mode="json", exclude={"like_threshold", "window", *_unset(data)}),
                 "rejected_rows_directory": rejected_rows_directory,
+                **windowed,
             },
             base=base,
+            newest_span=newest_span,
+            reach=window.spans - 1 + window.history_spans if window is not None else None,
         )
 
 
@@ -204,7 +277,8 @@ class _AssembleExamples(beam.DoFn):
         user_part = encode_feature(features.USER_ID, ColumnType.STRING, [user_id]) + user_columns
         histories = HistoryEncoder(events, data.history_length, data.feedback)
         marker = encode_feature(features.IMPRESSION, ColumnType.INT, [1])
-        for names, marks, rows in ((SPLIT_NAMES, b"", events), (IMPRESSION_SPLIT_NAMES, marker, impressions)):
+        own = [event for event in events if not _is_earlier(event)]
+        for names, marks, rows in ((SPLIT_NAMES, b"", own), (IMPRESSION_SPLIT_NAMES, marker, impressions)):
             for timestamp, simultaneous in itertools.groupby(rows, key=operator.itemgetter(0)):
                 split = names[SPLIT_NAMES.index(cuts.split_of(timestamp))]
                 time_part = encode_feature(features.TIMESTAMP, ColumnType.INT, [timestamp])
@@ -231,10 +305,11 @@ class _AssembleExamples(beam.DoFn):
 
 def _order_user(propensity_index: int | None, user_id: bytes, groups: Mapping[str, Any]) -> Iterator[Any]:
     rows = list(itertools.chain.from_iterable(groups["events"]))
-    if not rows:
+    own = [row for row in rows if not _is_earlier(row)]
+    if not own:
         return
     events, duplicates = order_events(row for row in rows if row[4] is not None)
-    impressions = sorted(row for row in rows if propensity_index is not None and row[-1][propensity_index])
+    impressions = sorted(row for row in own if propensity_index is not None and row[-1][propensity_index])
     profiles = list(groups.get("users", [b""]))
     yield user_id, b"".join(profiles), events, impressions
     yield beam.pvalue.TaggedOutput(
@@ -243,7 +318,17 @@ def _order_user(propensity_index: int | None, user_id: bytes, groups: Mapping[st
 
 
 def _timestamps(user: UserEvents) -> list[int]:
-    return [timestamp for timestamp, *_ in user[2]]
+    return [event[0] for event in user[2] if not _is_earlier(event)]
+
+
+def _earlier_files(directories: list[str], data: DataConfig) -> list[SourceFile]:
+    """Returns the logs of earlier spans, which give history only: their files have numbers below 0."""
+    files = [file for one in directories for file in find_files(one, "interactions", data.interactions)]
+    return [SourceFile(number - len(files), file.path) for number, file in enumerate(files)]
+
+
+def _is_earlier(event: Event) -> bool:
+    return event[2] < 0
 
 
 def _count_impressions(user: UserEvents, cuts: Cuts) -> dict[int, int]:
@@ -289,4 +374,5 @@ def _table_names(data: DataConfig) -> tuple[str, ...]:
 
 def _read_config(exec_properties: Mapping[str, Any]) -> tuple[DataConfig, str]:
     settings = read_settings(exec_properties)
-    return DataConfig.model_validate(settings["data"]), settings["rejected_rows_directory"]
+    rejected_rows_directory = exec_properties.get(_REJECTED_ROWS_KEY, settings["rejected_rows_directory"])
+    return DataConfig.model_validate(settings["data"]), rejected_rows_directory

@@ -19,13 +19,14 @@ def order_events(events: Iterable[Event]) -> tuple[list[Event], int]:
     """Sorts a user's events by time, then item, and drops repeated ones.
 
     Returns:
-      The events, of which the first of equal time and item is kept, and how many were dropped.
+      The events, of which the first of equal time and item is kept, and how many were dropped, those in files with
+      numbers below 0 left out.
     """
     ordered: list[Event] = []
     dropped = 0
     for event in sorted(events):
         if ordered and ordered[-1][:2] == event[:2]:
-            dropped += 1
+            dropped += event[2] >= 0  # Those of earlier spans are counted there.
         else:
             ordered.append(event)
     return ordered, dropped

@@ -29,7 +29,8 @@ class SourceFile(NamedTuple):
     """One file of a table."""
 
     number: int
-    """Position among the table's files in order of their paths; of equal rows, that of the first file counts."""
+    """Position among the table's files in order of their paths; of equal rows, that of the first file counts. Below 0
+    for logs of earlier spans, which give history only."""
     path: str
 
 

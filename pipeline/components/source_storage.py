@@ -9,10 +9,7 @@ from __future__ import annotations
 import glob
 import gzip
 import os
-import re
 from typing import Any, NamedTuple
-
-_SPAN = re.compile(r"\{SPAN(:\d+)?\}")
 
 
 class DataQualityError(ValueError):
@@ -49,31 +46,6 @@ def open_file(path: str, decompress: bool = True) -> Any:
     return FileSystems.open(
         path, compression_type=CompressionTypes.AUTO if decompress else CompressionTypes.UNCOMPRESSED
     )
-
-
-def find_latest_span(directory: str) -> str:
-    """Replaces `{SPAN}` by the largest number for which there is a folder.
-
-    Raises:
-      DataQualityError: if there is none.
-    """
-    placeholder = _SPAN.search(directory)
-    if placeholder is None:
-        return directory
-    before, after = directory[: placeholder.start()], directory[placeholder.end() :]
-    number = re.compile(re.escape(before) + r"(\d+)" + re.escape(after) + "/?")
-    spans = {path: match for path in _match_folders(f"{before}*{after}") if (match := number.fullmatch(path))}
-    if not spans:
-        raise DataQualityError(f"data.directory: no folder matches {directory!r}; expected one with a number")
-    return max(spans, key=lambda path: int(spans[path][1]))
-
-
-def _match_folders(pattern: str) -> list[str]:
-    if _is_local(pattern):
-        return glob.glob(pattern)
-    from tfx.dsl.io import fileio
-
-    return list(fileio.glob(pattern))
 
 
 def _is_local(path: str) -> bool:

@@ -155,6 +155,9 @@ def read_keyed_table(pipeline: beam.Pipeline, directory: str, name: str, key: st
 class ReadInteractions(beam.DoFn):
     """Reads files of interactions.
 
+    Of files with numbers below 0, those of earlier spans, malformed rows are left out in silence, since they were
+    rejected there, and titles that the catalogue no longer has are kept, for histories.
+
     Takes `SourceFile`s and, as a side input, a mapping with the catalogue's item ids as keys. Emits
     `(user_id, list of Event)`, and under the tags `REJECTED`, `REPORTS` and `TYPES` pairs of table name and
     `RejectedRow`, partial reports, and inferred types of the context columns.
@@ -172,6 +175,7 @@ class ReadInteractions(beam.DoFn):
         columns = context_columns(data)
         inference = columns.new_inference()
         shown = _ImpressionColumns(data) if data.propensity else None
+        earlier = file.number < 0
         parse_timestamp = column_values.TimestampParser(data.timestamp_unit, data.earliest, data.latest)
 
         def parse(record: Record) -> tuple[bytes, Event]:
@@ -185,6 +189,8 @@ class ReadInteractions(beam.DoFn):
             elif data.feedback:
                 feedback = _named(data.feedback, column_values.parse_feedback, cells[feedback_at])
             context = columns.parse(cells)
+            if earlier:
+                return user_id, (timestamp, item_id, file.number, record.line, feedback, context)
             if item_id not in items:
                 raise ValueError(
                     f"{features.ITEM_ID}: unknown item {item_id.decode()!r}; the catalogue has no such row"
@@ -196,7 +202,8 @@ class ReadInteractions(beam.DoFn):
         buffered = 0
         for user_id, event in _read_file(file, "interactions", data.interactions, parse):
             if user_id is None:
-                yield event
+                if not earlier:
+                    yield event
                 continue
             by_user[user_id].append(event)
             buffered += 1

@@ -11,19 +11,67 @@ from typing import Any, ClassVar
 import apache_beam as beam
 from google.protobuf import json_format, struct_pb2
 from tfx import types
-from tfx.components.example_gen import base_example_gen_executor, component, input_processor, utils
+from tfx.components.example_gen import base_example_gen_executor, component, driver, utils
 from tfx.components.util import examples_utils
+from tfx.orchestration import data_types
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import example_gen_pb2
-from tfx.types import artifact_utils, standard_component_specs
+from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
+from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import proto_utils
 
 from pipeline.components.example_shards import WriteShards
 from pipeline.components.ingestion_report import Report, read_report
+from pipeline.components.span_store import REPORT_FILE
+from pipeline.components.spans import LATEST, Span, find_window, fingerprint, has_spans, split_directory
 from pipeline.config_files import ConfigError
 
 REPORT_PATH_KEY = "report_path"
-REPORT_FILE = "ingestion_report.json"
+NEWEST_SPAN_KEY = "newest_span"
+"""Number of the newest span to ingest, or `spans.LATEST`; only where the folder is one of spans."""
+REACH = "reach"
+"""Setting: how many spans before the newest one an ExampleGen may read, too."""
+PATTERN = "pattern"
+"""Setting: glob of the files of any span, of ExampleGens that read several."""
+
+
+class TableExampleGenSpec(standard_component_specs.FileBasedExampleGenSpec):
+    """The specification of file-based ExampleGens, and which span is the newest."""
+
+    PARAMETERS: ClassVar = {
+        **standard_component_specs.FileBasedExampleGenSpec.PARAMETERS,
+        NEWEST_SPAN_KEY: ExecutionParameter(type=int, optional=True),
+    }
+
+
+class TableExampleGenDriver(driver.FileBasedDriver):
+    """Finds the span to ingest, and fingerprints all the files that the executor will read.
+
+    TFX's own driver fingerprints one span only, and does not find one whose number has leading zeros.
+    """
+
+    def resolve_exec_properties(
+        self,
+        exec_properties: dict[str, Any],
+        pipeline_info: data_types.PipelineInfo,
+        component_info: data_types.ComponentInfo,
+    ) -> dict[str, Any]:
+        """Fills in the span, its version, the fingerprint, and the span's number in the pattern.
+
+        Raises:
+          DataQualityError: if there is no span, or not the one wanted.
+        """
+        pattern = _input_config(exec_properties).splits[0].pattern
+        if not has_spans(pattern):
+            return super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
+        base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
+        reach = int(read_settings(exec_properties).get(REACH, 0))
+        spans = find_window(base, pattern, _newest(exec_properties), reach + 1)
+        resolved = with_span(exec_properties, spans[-1])
+        resolved[utils.SPAN_PROPERTY_NAME] = spans[-1].number
+        resolved[utils.VERSION_PROPERTY_NAME] = spans[-1].version
+        resolved[utils.FINGERPRINT_PROPERTY_NAME] = "\n".join(fingerprint(base, span) for span in spans)
+        return resolved
 
 
 class TableExampleGen(component.FileBasedExampleGen):
@@ -38,10 +86,15 @@ class TableExampleGen(component.FileBasedExampleGen):
       split_names: splits that the executor writes.
       settings: what the executor needs to know; values as in JSON.
       base: stands for what `split_directory` finds fixed of the folder, to be said when the pipeline is submitted.
+      newest_span: number of the newest span, if it is not the latest; may be said when the pipeline is submitted.
+      reach: spans before the newest one that are read, too.
 
     Raises:
       ConfigError: if the patterns are not all equally deep below the folder.
     """
+
+    SPEC_CLASS = TableExampleGenSpec
+    DRIVER_CLASS = TableExampleGenDriver
 
     def __init__(
         self,
@@ -50,21 +103,31 @@ class TableExampleGen(component.FileBasedExampleGen):
         split_names: Sequence[str],
         settings: Mapping[str, Any],
         base: RuntimeParameter | None = None,
+        newest_span: int | RuntimeParameter | None = None,
+        reach: int | None = None,
     ) -> None:
         fixed, folder = split_directory(directory)
         pattern = os.path.join(folder, covering_pattern(patterns))
         custom_config = example_gen_pb2.CustomConfig()
         struct = struct_pb2.Struct()
         struct.update(settings)
+        if reach is not None:
+            struct.update({PATTERN: pattern, REACH: reach})
         custom_config.custom_config.Pack(struct, deterministic=True)
         # Which example belongs to which split is the executor's decision; TFX insists on hash buckets all the same.
         splits = [example_gen_pb2.SplitConfig.Split(name=name, hash_buckets=1) for name in split_names]
-        super().__init__(
+        spec = TableExampleGenSpec(
             input_base=base or fixed,
             input_config=utils.make_default_input_config(pattern),
             output_config=example_gen_pb2.Output(split_config=example_gen_pb2.SplitConfig(splits=splits)),
             custom_config=custom_config,
+            output_data_format=example_gen_pb2.FORMAT_TF_EXAMPLE,
+            output_file_format=example_gen_pb2.FORMAT_TFRECORDS_GZIP,
+            examples=types.Channel(type=standard_artifacts.Examples),
+            **({} if newest_span is None else {NEWEST_SPAN_KEY: newest_span}),
         )
+        # The constructor of file-based ExampleGens knows no further parameter, so its parent's is called.
+        super(component.FileBasedExampleGen, self).__init__(spec=spec)
 
 
 class TableExampleGenExecutor(base_example_gen_executor.BaseExampleGenExecutor, abc.ABC):
@@ -101,22 +164,35 @@ class TableExampleGenExecutor(base_example_gen_executor.BaseExampleGenExecutor, 
           DataQualityError: see `source_tables`. The rejected rows have been written by then.
         """
         self._log_startup(input_dict, output_dict, exec_properties)
-        artifacts = output_dict[standard_component_specs.EXAMPLES_KEY]
-        examples = artifact_utils.get_single_instance(artifacts)
+        examples = artifact_utils.get_single_instance(output_dict[standard_component_specs.EXAMPLES_KEY])
         examples.split_names = artifact_utils.encode_split_names(list(self.SplitNames(exec_properties)))
-        report_path = os.path.join(examples.uri, REPORT_FILE)
-        exec_properties = {**exec_properties, REPORT_PATH_KEY: report_path}
-        with self._make_beam_pipeline() as pipeline:
-            splits = self.GenerateExamplesByBeam(pipeline, exec_properties)
-            for name, batches in splits.items():
-                _ = batches | f"WriteSplit[{name}]" >> WriteShards(artifact_utils.get_split_uri(artifacts, name))
-        report = read_report(report_path)
-        self.CheckReport(report, exec_properties)
-        for name, value in report.items():
+        for name, value in self.Ingest(examples.uri, exec_properties).items():
             if isinstance(value, int):
                 examples.set_int_custom_property(name, value)
+            elif isinstance(value, str):
+                examples.set_string_custom_property(name, value)
         examples_utils.set_payload_format(examples, example_gen_pb2.FORMAT_TF_EXAMPLE)
         examples_utils.set_file_format(examples, "tfrecords_gzip")
+
+    def Ingest(self, uri: str, exec_properties: Mapping[str, Any]) -> Report:
+        """Writes splits and report into a folder, and returns the report.
+
+        Raises:
+          DataQualityError: as `Do`.
+        """
+        properties = {**exec_properties, REPORT_PATH_KEY: os.path.join(uri, REPORT_FILE)}
+        with self._make_beam_pipeline() as pipeline:
+            splits = self.GenerateExamplesByBeam(pipeline, properties)
+            for name, batches in splits.items():
+                _ = batches | f"WriteSplit[{name}]" >> WriteShards(split_folder(uri, name))
+        report = read_report(properties[REPORT_PATH_KEY])
+        self.CheckReport(report, properties)
+        return report
+
+
+def split_folder(uri: str, name: str) -> str:
+    """Returns where the files of a split are, below an artifact of examples."""
+    return os.path.join(uri, f"Split-{name}")
 
 
 def read_settings(exec_properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,25 +213,39 @@ def table_directory(exec_properties: Mapping[str, Any], table_pattern: str) -> s
       table_pattern: the pattern of any of the tables.
     """
     base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
-    input_config = example_gen_pb2.Input()
-    proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
-    pattern = input_config.splits[0].pattern
-    if "{" in pattern:
-        processor = input_processor.FileBasedInputProcessor(base, input_config.splits)
-        pattern = processor.get_pattern_for_span_version(pattern, *processor.resolve_span_and_version())
+    pattern = _input_config(exec_properties).splits[0].pattern
+    if has_spans(pattern):
+        pattern = find_window(base, pattern, _newest(exec_properties))[-1].pattern
     folders = pattern.split("/")[: -len(table_pattern.split("/"))]
     return os.path.join(base, *folders)
 
 
-def split_directory(directory: str) -> tuple[str, str]:
-    """Splits a folder before the part that holds a `{SPAN}`: the fixed base, and the rest, empty without a span."""
-    directory = directory.rstrip("/") or "/"
-    if "{" not in directory:
-        return directory, ""
-    start = directory.rfind("/", 0, directory.index("{"))
-    if start < 0:
-        return ".", directory
-    return directory[:start] or "/", directory[start + 1 :]
+def with_span(exec_properties: Mapping[str, Any], span: Span) -> dict[str, Any]:
+    """Returns an execution's properties as they are when that span is to be ingested."""
+    input_config = _input_config(exec_properties)
+    for split in input_config.splits:
+        split.pattern = span.pattern
+    return {
+        **exec_properties,
+        standard_component_specs.INPUT_CONFIG_KEY: proto_utils.proto_to_json(input_config),
+    }
+
+
+def newest_span(exec_properties: Mapping[str, Any]) -> int:
+    """Returns the number of the newest span, or `LATEST` where no driver has found it and none was asked for."""
+    found = exec_properties.get(utils.SPAN_PROPERTY_NAME)
+    return int(found) if found is not None else _newest(exec_properties)
+
+
+def _newest(exec_properties: Mapping[str, Any]) -> int:
+    wanted = exec_properties.get(NEWEST_SPAN_KEY)
+    return LATEST if wanted is None else int(wanted)
+
+
+def _input_config(exec_properties: Mapping[str, Any]) -> example_gen_pb2.Input:
+    input_config = example_gen_pb2.Input()
+    proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
+    return input_config
 
 
 def covering_pattern(patterns: Sequence[str]) -> str:

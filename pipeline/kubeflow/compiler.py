@@ -18,7 +18,8 @@ from tfx.orchestration.data_types import RuntimeParameter
 from modules.models.registry import create_recommender
 from pipeline.atomic_files import write_text_atomically
 from pipeline.components.recommender_trainer import FEATURE_GROUPS_KEY, MAX_EPOCHS_KEY
-from pipeline.components.table_example_gen import split_directory
+from pipeline.components.spans import LATEST, split_directory
+from pipeline.components.table_example_gen import NEWEST_SPAN_KEY
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.kubeflow_config import DEFAULT_RESOURCES, KubeflowConfig, ResourceConfig
@@ -86,8 +87,11 @@ def runtime_parameters(config: PipelineConfig) -> RuntimeParameters:
     check_model(config)
     recommender = create_recommender(config.model.family, config.settings_of(config.model.family))
     max_epochs = getattr(recommender.config, MAX_EPOCHS_KEY, None)
+    base, folder = split_directory(config.data.directory)
+    wanted = config.data.window.newest if config.data.window else None
     return RuntimeParameters(
-        data_directory=RuntimeParameter("data_directory", str, split_directory(config.data.directory)[0]),
+        data_directory=RuntimeParameter("data_directory", str, base),
+        newest_span=RuntimeParameter(NEWEST_SPAN_KEY, int, LATEST if wanted is None else wanted) if folder else None,
         max_epochs=RuntimeParameter(MAX_EPOCHS_KEY, int, max_epochs) if max_epochs is not None else None,
         feature_groups=RuntimeParameter(FEATURE_GROUPS_KEY, str, ",".join(config.features.groups)),
     )

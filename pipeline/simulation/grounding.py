@@ -16,7 +16,7 @@ import numpy as np
 from modules.features import ITEM_ID, USER_ID
 from pipeline.components.column_values import parse_key, split_cell
 from pipeline.components.source_files import find_files, read_records
-from pipeline.components.source_storage import find_latest_span
+from pipeline.components.spans import source_directory
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.data_config import DataConfig, TableConfig
@@ -100,7 +100,7 @@ def _genre_counts(data: DataConfig) -> Mapping[str, int]:
 def _rows(data: DataConfig, name: str, table: TableConfig) -> Iterator[Mapping[str, str]]:
     """Yields cells by column of the rows that can be read; keys as text."""
     keys: Sequence[str] = [key for key in (USER_ID, ITEM_ID) if key in table.columns]
-    for file in find_files(find_latest_span(data.directory), name, table):
+    for file in find_files(source_directory(data), name, table):
         for record in read_records(file.path, name, table):
             if record.reason is not None:
                 continue

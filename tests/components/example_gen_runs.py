@@ -95,7 +95,7 @@ def read_split(folder: Path | str, split: str) -> list[tf.train.Example]:
 
 def read_records(folder: Path | str, split: str) -> list[bytes]:
     """Reads the serialized examples of a split."""
-    paths = sorted(Path(folder, f"Split-{split}").glob("data_tfrecord-*-of-*.gz"))
+    paths = sorted(Path(folder, f"Split-{split}").glob("*data_tfrecord-*-of-*.gz"))
     dataset = tf.data.TFRecordDataset([str(path) for path in paths], compression_type="GZIP")
     return list(dataset.as_numpy_iterator())
 

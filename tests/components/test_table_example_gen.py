@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
 from pipeline.components.interaction_example_gen import InteractionExampleGen
-from pipeline.components.table_example_gen import covering_pattern, read_settings, split_directory, table_directory
+from pipeline.components.table_example_gen import covering_pattern, read_settings, table_directory
 from pipeline.config_files import ConfigError
 from pipeline.data_config import DataConfig
 from tests.components.example_gen_runs import make_data
@@ -43,21 +43,6 @@ def test_patterns_of_several_depths_cannot_be_fingerprinted(tmp_path):
     deeper = data.model_copy(update={"items": data.items.model_copy(update={"pattern": "items/*.tsv"})})
     with pytest.raises(ConfigError, match=r"folders of one depth; received .*'items/\*.tsv'"):
         InteractionExampleGen(deeper, "rejected")
-
-
-@pytest.mark.parametrize(
-    ("directory", "expected"),
-    [
-        ("data/movies", ("data/movies", "")),
-        ("data/movies/", ("data/movies", "")),
-        ("data/span-{SPAN}", ("data", "span-{SPAN}")),
-        ("/{SPAN}/raw", ("/", "{SPAN}/raw")),
-        ("{SPAN}", (".", "{SPAN}")),
-        ("gs://bucket/a/{SPAN:3}/v{VERSION}", ("gs://bucket/a", "{SPAN:3}/v{VERSION}")),
-    ],
-)
-def test_the_folder_is_split_before_the_span(directory, expected):
-    assert split_directory(directory) == expected
 
 
 def test_settings_survive_the_way_through_execution_properties(tmp_path):
