@@ -36,6 +36,8 @@ from pipeline.components.recommender_evaluator import RecommenderEvaluator
 from pipeline.components.recommender_trainer import RecommenderTrainer
 from pipeline.components.recommender_tuner import RecommenderTuner
 from pipeline.components.server_validator import ServerValidator
+from pipeline.components.span_drift import SpanDrift
+from pipeline.components.window_transform import WindowTransform
 from pipeline.config import PipelineConfig
 from pipeline.config_checks import check_against_schema
 from pipeline.config_files import ConfigError, describe_validation_error
@@ -186,14 +188,23 @@ def prepare_data(
         statistics=catalogue_statistics.outputs["statistics"], schema=schema.outputs["catalogue_schema"]
     ).with_id("CatalogueValidator")
 
+    # Measures how far the newest span has moved from the one before it.
+    drift = (
+        SpanDrift(interactions.outputs["examples"], schema.outputs["schema"])
+        if config.data.window is not None
+        else None
+    )
+
     # Fails the run, in plain words, unless the data are clean. Nothing downstream starts before it.
     gate = AnomalyGate(
         interaction_anomalies=interaction_validator.outputs["anomalies"],
         catalogue_anomalies=catalogue_validator.outputs["anomalies"],
+        drift_anomalies=drift.outputs["anomalies"] if drift is not None else None,
     )
 
     # Learns vocabularies, means and quantiles on the training split and turns raw features into numbers.
-    transform = Transform(
+    kept_spans = {"span_store": config.span_store_directory} if config.data.window else {}
+    transform = (WindowTransform if config.data.window else Transform)(
         examples=interactions.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="modules.preprocessing.preprocessing_fn",
@@ -201,14 +212,15 @@ def prepare_data(
             "schema_text": schema_text,
             "code_version": code_version("preprocessing.py", "features.py", "derived_names.py"),
             **config.features.model_dump(include={"quantile_buckets", "text_tokens", "max_vocabulary_size"}),
+            **kept_spans,
         },
         splits_config=SplitsConfig(
             analyze=["train"], transform=["train", "eval", *([IMPRESSIONS] if has_impressions else [])]
         ),
         disable_statistics=not config.features.transform_statistics,
         # The cache of partial analyses pays off only where many spans are analysed at once.
-        disable_analyzer_cache=True,
-    )
+        disable_analyzer_cache=config.data.window is None,
+    ).with_id("Transform")
     transform.add_upstream_node(gate)
 
     return PreparedData(
@@ -224,6 +236,7 @@ def prepare_data(
             schema,
             interaction_validator,
             catalogue_validator,
+            *([drift] if drift is not None else []),
             gate,
             transform,
         ),

@@ -27,6 +27,7 @@ REPORT_FILE_NAME = "report.json"
 REPORT_KEY = "report"
 SUMMARY_PROPERTY = "summary"
 _TABLES = {"interaction_anomalies": "interactions", "catalogue_anomalies": "catalogue"}
+_DRIFT = {"drift_anomalies": "drift"}
 
 
 class AnomalyError(RuntimeError):
@@ -37,7 +38,10 @@ class AnomalyGateSpec(ComponentSpec):
     """Inputs and outputs of `AnomalyGate`."""
 
     PARAMETERS: ClassVar[dict[str, ExecutionParameter]] = {}
-    INPUTS: ClassVar = {key: ChannelParameter(type=standard_artifacts.ExampleAnomalies) for key in _TABLES}
+    INPUTS: ClassVar = {
+        **{key: ChannelParameter(type=standard_artifacts.ExampleAnomalies) for key in _TABLES},
+        **{key: ChannelParameter(type=standard_artifacts.ExampleAnomalies, optional=True) for key in _DRIFT},
+    }
     # A stock type: Kubeflow's container entry point cannot import types of our own.
     OUTPUTS: ClassVar = {REPORT_KEY: ChannelParameter(type=simple_artifacts.File)}
 
@@ -57,7 +61,9 @@ class AnomalyGateExecutor(base_executor.BaseExecutor):
           AnomalyError: unless all splits of both tables are clean and there is at least one of each.
         """
         checked = {
-            table: read_anomalies(artifact_utils.get_single_instance(input_dict[key])) for key, table in _TABLES.items()
+            table: read_anomalies(artifact_utils.get_single_instance(input_dict[key]))
+            for key, table in {**_TABLES, **_DRIFT}.items()
+            if key in _TABLES or input_dict.get(key)
         }
         problems = [problem for table, splits in checked.items() for problem in describe_anomalies(table, splits)]
         if problems:
@@ -81,17 +87,24 @@ class AnomalyGate(base_component.BaseComponent):
     SPEC_CLASS = AnomalyGateSpec
     EXECUTOR_SPEC = executor_spec.ExecutorClassSpec(AnomalyGateExecutor)
 
-    def __init__(self, interaction_anomalies: types.BaseChannel, catalogue_anomalies: types.BaseChannel):
-        """Takes the `anomalies` outputs of two ExampleValidators.
+    def __init__(
+        self,
+        interaction_anomalies: types.BaseChannel,
+        catalogue_anomalies: types.BaseChannel,
+        drift_anomalies: types.BaseChannel | None = None,
+    ):
+        """Takes the `anomalies` outputs of two ExampleValidators, and of `SpanDrift`.
 
         Args:
           interaction_anomalies: channel of `ExampleAnomalies` of the interactions.
           catalogue_anomalies: channel of `ExampleAnomalies` of the catalogue.
+          drift_anomalies: channel of `ExampleAnomalies` of the newest span against the one before it.
         """
         super().__init__(
             AnomalyGateSpec(
                 interaction_anomalies=interaction_anomalies,
                 catalogue_anomalies=catalogue_anomalies,
+                **({} if drift_anomalies is None else {"drift_anomalies": drift_anomalies}),
                 report=types.Channel(type=simple_artifacts.File),
             )
         )

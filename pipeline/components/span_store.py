@@ -110,6 +110,11 @@ def parts_of(files: Sequence[str]) -> dict[str, str]:
     return parts
 
 
+def span_of_part(name: str) -> int:
+    """Returns the number of the span that a part is of."""
+    return int(name.split("-")[1])
+
+
 def _code_version() -> str:
     digest = hashlib.sha256()
     for name in _INGESTION_CODE:
