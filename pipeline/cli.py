@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from modules.features import SchemaError
 from pipeline import release_cli, serve_cli, serving_cli, skew_cli, tuning_cli
+from pipeline.components.source_storage import DataQualityError
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.datasets.cli import data_app
@@ -74,15 +75,26 @@ def run(
     tuned: Annotated[
         bool, typer.Option("--tuned", help="Train with what `marquee tune` found; the same as model.use_tuned=true.")
     ] = False,
+    if_new: Annotated[
+        bool, typer.Option("--if-new", help="Do nothing unless a span has come or changed since a run ended well.")
+    ] = False,
 ) -> None:
     """Run the pipeline on this machine and tell what came of it."""
-    from pipeline import terminal
+    from pipeline import new_data, terminal
 
     overrides = [*overrides, *(["model.use_tuned=true"] if tuned else [])]
     settings = load_config_or_fail(config, overrides)
     require_local_workspace(settings)
     require_data(settings)
     load_schema_or_fail(settings)
+    if if_new:
+        try:
+            nothing_new = new_data.find_nothing_new(settings)
+        except (ConfigError, DataQualityError) as error:
+            raise fail(str(error)) from error
+        if nothing_new:
+            print(nothing_new)
+            return
     started = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     log = Path(settings.log_directory) / f"run-{started}.log"
     console = Console()

@@ -92,6 +92,11 @@ class WindowConfig(Section):
     """Number of the newest span, e.g. to repeat an earlier run; of a day, the days since 1970-01-01. Unset: the latest
     there is."""
 
+    @property
+    def reach(self) -> int:
+        """Spans before the newest one that are read: for the window, and for the histories of its oldest span."""
+        return self.spans - 1 + self.history_spans
+
 
 class DataConfig(Section):
     """The three source tables and how interactions become examples."""

@@ -45,7 +45,7 @@ from pipeline.components.source_tables import (
     read_keyed_table,
 )
 from pipeline.components.span_store import SpanStore, span_name
-from pipeline.components.spans import Span, find_window, fingerprint
+from pipeline.components.spans import Span, find_window, fingerprint_all
 from pipeline.components.table_example_gen import (
     PATTERN,
     REACH,
@@ -101,7 +101,7 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
                 span.number,
                 [
                     data.model_dump(mode="json", exclude={"directory"}),
-                    [fingerprint(base, one) for one in (*earlier[span.number], span)],
+                    fingerprint_all(base, [*earlier[span.number], span]),
                 ],
             )
             for span in window
@@ -250,7 +250,7 @@ class InteractionExampleGen(TableExampleGen):
             },
             base=base,
             newest_span=newest_span,
-            reach=window.spans - 1 + window.history_spans if window is not None else None,
+            reach=window.reach if window is not None else None,
         )
 
 

@@ -31,13 +31,13 @@ class PreviousBlessedModelStrategy(LatestBlessedModelStrategy):
         candidates = input_dict[CANDIDATE_KEY]
         candidate_ids = {artifact.id for artifact in candidates}
         others = {key: artifacts for key, artifacts in input_dict.items() if key != CANDIDATE_KEY}
-        wanted = _servable_ids(store) - candidate_ids
+        wanted = servable_ids(store) - candidate_ids
         others["model"] = [artifact for artifact in others["model"] if artifact.id in wanted]
         resolved = super().resolve_artifacts(store, others)
         return None if resolved is None else {**resolved, CANDIDATE_KEY: candidates}
 
 
-def _servable_ids(store: ml_metadata.MetadataStore) -> set[int]:
+def servable_ids(store: ml_metadata.MetadataStore) -> set[int]:
     """Returns the ids of the artifacts, models among them, that went into a good `InfraBlessing`."""
     blessings = [
         artifact.id

@@ -23,17 +23,22 @@ class StoredFile(NamedTuple):
     """Where it is."""
     size_in_bytes: int
     """How large it is."""
+    modified: float
+    """When it was written, seconds since 1970-01-01 UTC; 0 where the file system does not tell."""
 
 
 def match_files(pattern: str) -> list[StoredFile]:
     """Lists the files that a glob matches, in order of their paths."""
     if _is_local(pattern):
         paths = [path for path in glob.glob(pattern) if os.path.isfile(path)]
-        return [StoredFile(path, os.path.getsize(path)) for path in sorted(paths)]
+        found = ((path, os.stat(path)) for path in sorted(paths))
+        return [StoredFile(path, stat.st_size, stat.st_mtime) for path, stat in found]
     from apache_beam.io.filesystems import FileSystems
 
     matches = FileSystems.match([pattern])[0].metadata_list
-    return sorted(StoredFile(match.path, match.size_in_bytes) for match in matches)
+    return sorted(
+        StoredFile(match.path, match.size_in_bytes, match.last_updated_in_seconds or 0.0) for match in matches
+    )
 
 
 def open_file(path: str, decompress: bool = True) -> Any:

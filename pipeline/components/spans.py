@@ -8,8 +8,11 @@ latest counts. Importing this module imports neither TensorFlow nor TFX.
 from __future__ import annotations
 
 import datetime
+import hashlib
+import json
 import os
 import re
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pipeline.components.source_storage import DataQualityError, match_files
@@ -51,7 +54,7 @@ def find_spans(base: str, pattern: str) -> dict[int, Span]:
     number_of_parts = 1 + max(at for at, part in enumerate(folders) if _PLACEHOLDER.search(part))
     matcher = re.compile(_expression("/".join(folders[:number_of_parts])))
     found: dict[int, Span] = {}
-    for path, _ in match_files(os.path.join(base, _PLACEHOLDER.sub("*", pattern))):
+    for path, *_ in match_files(os.path.join(base, _PLACEHOLDER.sub("*", pattern))):
         parts = path[len(base.rstrip("/")) + 1 :].split("/")
         match = matcher.fullmatch("/".join(parts[:number_of_parts]))
         if match is None:
@@ -124,10 +127,16 @@ def source_directory(data: DataConfig) -> str:
 
 
 def fingerprint(base: str, span: Span) -> str:
-    """Returns what changes when a file of the span is added, removed or written anew."""
-    from tfx.utils import io_utils
+    """Returns what changes when a file of the span is added, removed or written anew: its files, sizes and times."""
+    digest = hashlib.sha256()
+    for file in match_files(os.path.join(base, span.pattern)):
+        digest.update(json.dumps([file.path.removeprefix(base), file.size_in_bytes, file.modified]).encode())
+    return f"span-{span.number}:{digest.hexdigest()}"
 
-    return io_utils.generate_fingerprint(f"span-{span.number}", os.path.join(base, span.pattern))
+
+def fingerprint_all(base: str, spans: Sequence[Span]) -> str:
+    """Returns what changes when any of the spans does, or when there are others."""
+    return "\n".join(fingerprint(base, span) for span in spans)
 
 
 def describe_numbers(numbers: list[int]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import itertools
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -20,11 +19,11 @@ from tfx.types import artifact_utils, standard_artifacts, standard_component_spe
 from tfx.types.component_spec import ExecutionParameter
 from tfx.utils import proto_utils
 
+from pipeline.components.covering_pattern import covering_pattern
 from pipeline.components.example_shards import WriteShards
 from pipeline.components.ingestion_report import Report, read_report
 from pipeline.components.span_store import REPORT_FILE
-from pipeline.components.spans import LATEST, Span, find_window, fingerprint, has_spans, split_directory
-from pipeline.config_files import ConfigError
+from pipeline.components.spans import LATEST, Span, find_window, fingerprint_all, has_spans, split_directory
 
 REPORT_PATH_KEY = "report_path"
 NEWEST_SPAN_KEY = "newest_span"
@@ -70,7 +69,7 @@ class TableExampleGenDriver(driver.FileBasedDriver):
         resolved = with_span(exec_properties, spans[-1])
         resolved[utils.SPAN_PROPERTY_NAME] = spans[-1].number
         resolved[utils.VERSION_PROPERTY_NAME] = spans[-1].version
-        resolved[utils.FINGERPRINT_PROPERTY_NAME] = "\n".join(fingerprint(base, span) for span in spans)
+        resolved[utils.FINGERPRINT_PROPERTY_NAME] = fingerprint_all(base, spans)
         return resolved
 
 
@@ -246,33 +245,3 @@ def _input_config(exec_properties: Mapping[str, Any]) -> example_gen_pb2.Input:
     input_config = example_gen_pb2.Input()
     proto_utils.json_to_proto(exec_properties[standard_component_specs.INPUT_CONFIG_KEY], input_config)
     return input_config
-
-
-def covering_pattern(patterns: Sequence[str]) -> str:
-    """Returns one glob that covers all of the globs, since an ExampleGen is fingerprinted by a single one.
-
-    For `interactions.tsv`, `items.tsv` and `users.tsv` this is `*s.tsv`.
-
-    Raises:
-      ConfigError: if they are not equally deep.
-    """
-    columns = [pattern.split("/") for pattern in patterns]
-    if len({len(parts) for parts in columns}) > 1:
-        raise ConfigError(f"the patterns of the tables must all lie in folders of one depth; received {list(patterns)}")
-    return "/".join(_covering_part(parts) for parts in zip(*columns, strict=True))
-
-
-def _covering_part(parts: Sequence[str]) -> str:
-    if len(set(parts)) == 1:
-        return parts[0]
-    prefix = _common_start(parts)
-    suffix = _common_start([part[len(prefix) :][::-1] for part in parts])[::-1]
-    return f"{prefix}*{suffix}"
-
-
-def _common_start(texts: Sequence[str]) -> str:
-    """Returns the characters that all texts begin with, up to the first wildcard."""
-    same = itertools.takewhile(
-        lambda column: len(set(column)) == 1 and column[0] not in "*?[]", zip(*texts, strict=False)
-    )
-    return "".join(column[0] for column in same)

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
+from pipeline.components.covering_pattern import covering_pattern
 from pipeline.components.interaction_example_gen import InteractionExampleGen
-from pipeline.components.table_example_gen import covering_pattern, read_settings, table_directory
+from pipeline.components.table_example_gen import read_settings, table_directory
 from pipeline.config_files import ConfigError
 from pipeline.data_config import DataConfig
 from tests.components.example_gen_runs import make_data

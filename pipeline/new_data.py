@@ -1,0 +1,52 @@
+"""Whether new data have come since the last run that ended well; importing this imports neither TensorFlow nor TFX."""
+
+from __future__ import annotations
+
+import os
+
+from pipeline.components.covering_pattern import covering_pattern
+from pipeline.components.spans import LATEST, describe_numbers, find_window, fingerprint_all, split_directory
+from pipeline.config import PipelineConfig
+from pipeline.config_files import ConfigError
+from pipeline.run_outputs import outputs_by_node
+from pipeline.runs import NoRunError, RunStore
+
+_FINGERPRINT = "input_fingerprint"
+_INGESTION = "InteractionExampleGen"
+
+
+def find_nothing_new(settings: PipelineConfig) -> str | None:
+    """Tells why there is nothing to learn: the source files are those of the last run that ended well.
+
+    Args:
+      settings: the pipeline; its data must be of spans.
+
+    Returns:
+      A sentence for the user, or None if there is something new, or no run has ended well yet.
+
+    Raises:
+      ConfigError: if the data are not of spans.
+      DataQualityError: if there is no span, or not the one wanted.
+    """
+    data = settings.data
+    base, folder = split_directory(data.directory)
+    if not folder:
+        raise ConfigError(
+            "data.directory: only spans can be new, so expected a folder such as data/span-{SPAN}; received "
+            f"{data.directory!r}"
+        )
+    tables = [data.interactions, data.items, *([data.users] if data.users else [])]
+    pattern = os.path.join(folder, covering_pattern([table.pattern for table in tables]))
+    wanted = data.window.newest if data.window else None
+    reach = data.window.reach if data.window else 0
+    spans = find_window(base, pattern, LATEST if wanted is None else wanted, reach + 1)
+    try:
+        runs = RunStore(settings.metadata_path)
+        complete = next(run_id for run_id in reversed(runs.run_ids()) if runs.report(run_id).state == "complete")
+    except (NoRunError, StopIteration):
+        return None
+    for artifact in outputs_by_node(settings.metadata_path, complete).get(_INGESTION, ()):
+        if artifact.custom_properties[_FINGERPRINT].string_value == fingerprint_all(base, spans):
+            numbers = describe_numbers([span.number for span in spans])
+            return f"Nothing new: span {numbers} in {data.directory} is as it was in the run of {complete}"
+    return None
