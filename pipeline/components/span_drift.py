@@ -26,6 +26,7 @@ from tfx_bsl.tfxio import tf_example_record
 
 from modules.features import ColumnTable, Role
 from pipeline.components.span_store import parts_of, span_of_part
+from pipeline.components.temporal_split import SPLIT_NAMES
 from pipeline.report.drift import Drift, measure_drift
 
 DRIFT_FILE = "drift.json"
@@ -148,11 +149,10 @@ def _write(statistics: statistics_pb2.DatasetFeatureStatisticsList, path: str) -
 def _files_by_span(examples: types.Artifact) -> dict[int, list[str]]:
     """Returns globs of all examples of each span, whichever split they are in; impressions left out."""
     files: dict[int, list[str]] = {}
-    for split in artifact_utils.decode_split_names(examples.split_names):
+    for split in SPLIT_NAMES:
         uri = artifact_utils.get_split_uri([examples], split)
         for name, pattern in parts_of(fileio.glob(os.path.join(uri, "*"))).items():
-            if not name.partition(".")[2].startswith("impressions_"):
-                files.setdefault(span_of_part(name), []).append(pattern)
+            files.setdefault(span_of_part(name), []).append(pattern)
     return files
 
 

@@ -21,6 +21,9 @@ WINDOW = "window"
 SPANS_INGESTED = "spans_ingested"
 SPANS_KEPT = "spans_kept"
 
+LATER = "later"
+"""Part of a span that was, or would have been, validation and test data while it was the newest."""
+
 logger = logging.getLogger("marquee.ingestion")
 
 
@@ -58,7 +61,7 @@ def assemble_window(
         logger.info("span %d: %s", span.number, "ingested" if added else "kept from an earlier run")
         for split in splits:
             target = split if span is window[-1] else _training_split(split)
-            copy_part(split_folder(folder, split), split_folder(uri, target), f"{names[span.number]}.{split}")
+            copy_part(split_folder(folder, split), split_folder(uri, target), f"{names[span.number]}.{_part(split)}")
     report = _merge(list(reports.values()), splits)
     report |= {
         WINDOW: describe_numbers([span.number for span in window]),
@@ -83,6 +86,11 @@ def _merge(reports: Sequence[Report], splits: Sequence[str]) -> Report:
         for split in splits:
             merged[f"num_examples_{_training_split(split)}"] += report[f"num_examples_{split}"]
     return merged
+
+
+def _part(split: str) -> str:
+    """Returns the part of a span that a split of it is: analyses are kept by part, and few parts make few steps."""
+    return split if split in (SPLIT_NAMES[0], IMPRESSION_SPLIT_NAMES[0]) else f"{LATER}.{split}"
 
 
 def _training_split(split: str) -> str:

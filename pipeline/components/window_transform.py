@@ -24,6 +24,7 @@ from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
 from tfx.utils import io_utils
 
+from pipeline.components.analysis_files import ReadEntry, WriteEntry
 from pipeline.components.span_store import parts_of
 
 ANALYZER_CACHE_DIRECTORY = "analyzer_cache"
@@ -84,6 +85,14 @@ class WindowTransformProcessor(transform_executor.TransformProcessor):
         for index, dataset in enumerate(datasets):
             dataset.index = index
         return datasets
+
+    @staticmethod
+    def _GetCacheSource() -> type[ReadEntry]:
+        return ReadEntry
+
+    @staticmethod
+    def _GetCacheSink() -> type[WriteEntry]:
+        return WriteEntry
 
     def _JoinUncachedDatasets(
         self, analyze_data_list: Any, optimized_analyze_data_dict: Any, *further: Any, **named: Any
