@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import pydantic
 from tfx.components import ExampleValidator, StatisticsGen, Transform
 from tfx.dsl.components.base.base_component import BaseComponent
-from tfx.dsl.components.common.resolver import Resolver, ResolverStrategy
+from tfx.dsl.components.base.base_node import BaseNode
+from tfx.dsl.components.common.resolver import Resolver
+from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.pusher_pb2 import PushDestination
@@ -29,6 +31,7 @@ from pipeline.components.anomaly_gate import AnomalyGate
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
 from pipeline.components.curated_schema import CuratedSchema
 from pipeline.components.interaction_example_gen import InteractionExampleGen
+from pipeline.components.latest_pushed_model import LatestPushedModel
 from pipeline.components.latest_search import LatestSearchStrategy
 from pipeline.components.previous_blessed_model import CANDIDATE_KEY, PreviousBlessedModelStrategy
 from pipeline.components.pusher import AtomicPusher
@@ -48,11 +51,17 @@ from pipeline.search_results import latest_search, tuner_id
 
 HYPERPARAMETERS = "hyperparameters"
 """The Trainer's input for what a search found."""
+BASELINE = "LatestBlessedModel"
+"""The node that finds the model to beat."""
+
+ModelsFrom = Literal["ml_metadata", "vertex_metadata", "serving_folder"]
+"""Where earlier models are found: in ML Metadata, in that of Vertex, which knows TFX's own strategies only, or, since
+Kubeflow Pipelines runs no resolvers, in the serving folder."""
 
 
 def create_pipeline(
     config: PipelineConfig,
-    baseline_strategy: type[ResolverStrategy] = PreviousBlessedModelStrategy,
+    models_from: ModelsFrom = "ml_metadata",
     metadata_path: str | None = None,
     parameters: RuntimeParameters = RuntimeParameters(),  # noqa: B008
 ) -> Pipeline:
@@ -60,8 +69,7 @@ def create_pipeline(
 
     Args:
       config: what to build.
-      baseline_strategy: which blessed model the candidate is compared to. Orchestrators that know only TFX's own
-        strategies are given `LatestBlessedModelStrategy`.
+      models_from: where the model to beat is found; see `ModelsFrom`.
       metadata_path: SQLite file of ML Metadata, or None where the orchestrator brings its own.
       parameters: what is left to be said at submission.
 
@@ -79,7 +87,7 @@ def create_pipeline(
     trainer = create_trainer(config, data, searched, parameters)
 
     # Finds the model to beat: the last one that was blessed.
-    baseline = _resolve_baseline(baseline_strategy, trainer)
+    baseline = _find_baseline(config, models_from, trainer)
 
     # Ranks the whole catalogue for each test event, slice by slice, and blesses the model if it passes the gate.
     evaluator = RecommenderEvaluator(
@@ -410,8 +418,11 @@ def _resolve_searched(config: PipelineConfig, metadata_path: str | None) -> Reso
     return Resolver(strategy_class=LatestSearchStrategy, **{HYPERPARAMETERS: channel}).with_id("LatestSearch")
 
 
-def _resolve_baseline(strategy: type[ResolverStrategy], trainer: RecommenderTrainer) -> Resolver:
+def _find_baseline(config: PipelineConfig, models_from: ModelsFrom, trainer: RecommenderTrainer) -> BaseNode:
+    if models_from == "serving_folder":
+        return LatestPushedModel(config.serving_directory).with_id(BASELINE)
     channels = {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
-    if strategy is PreviousBlessedModelStrategy:
+    if models_from == "ml_metadata":
         channels[CANDIDATE_KEY] = trainer.outputs["model"]
-    return Resolver(strategy_class=strategy, **channels).with_id("LatestBlessedModel")
+        return Resolver(strategy_class=PreviousBlessedModelStrategy, **channels).with_id(BASELINE)
+    return Resolver(strategy_class=LatestBlessedModelStrategy, **channels).with_id(BASELINE)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 from tfx.orchestration.data_types import RuntimeParameter
 
 from modules.models.registry import create_recommender
@@ -23,7 +22,7 @@ from pipeline.components.table_example_gen import NEWEST_SPAN_KEY
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.kubeflow_config import DEFAULT_RESOURCES, KubeflowConfig, ResourceConfig
-from pipeline.pipeline import check_model, create_pipeline
+from pipeline.pipeline import BASELINE, check_model, create_pipeline
 from pipeline.runtime_parameters import RuntimeParameters
 
 VERTEX_SUFFIX = ".json"
@@ -58,8 +57,8 @@ def compile_pipeline(config: PipelineConfig, output: Path, image: str) -> None:
             "the Kubeflow Pipelines SDK is missing: install the extra `marquee[kubeflow]`"
         ) from error
     parameters = runtime_parameters(config)
-    # Kubeflow's driver knows TFX's own strategies only.
-    pipeline = create_pipeline(config, LatestBlessedModelStrategy, parameters=parameters)
+    for_vertex = output.suffix == VERTEX_SUFFIX
+    pipeline = create_pipeline(config, "vertex_metadata" if for_vertex else "serving_folder", parameters=parameters)
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
         config=kubeflow_v2_dag_runner.KubeflowV2DagRunnerConfig(
             default_image=image, display_name=config.name, use_pipeline_spec_2_1=True
@@ -70,7 +69,6 @@ def compile_pipeline(config: PipelineConfig, output: Path, image: str) -> None:
     job = runner.run(pipeline, write_out=False)
     spec = job["pipelineSpec"]
     _set_defaults(spec, parameters)
-    for_vertex = output.suffix == VERTEX_SUFFIX
     _set_cluster_options(spec, config.kubeflow, runs_drivers=for_vertex)
     # A field that the specification does not know would be refused by the cluster, or worse, ignored.
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
@@ -117,7 +115,8 @@ def _set_cluster_options(spec: dict[str, Any], config: KubeflowConfig, runs_driv
       spec: the specification.
       config: what to set.
       runs_drivers: whether the cluster asks an ExampleGen's driver whether its files have changed, as only Vertex does.
-        Elsewhere their contents are not part of what a step is cached by, so the step must look at them each time.
+        Elsewhere their contents are not part of what a step is cached by, so the step must look at them each time; and
+        so must the one that finds the model to beat.
     """
     containers = dict(_container_tasks(spec))
     for field, names in (("resources", config.resources), ("never_retried", config.never_retried)):
@@ -137,7 +136,7 @@ def _set_cluster_options(spec: dict[str, Any], config: KubeflowConfig, runs_driv
                 "backoffFactor": config.retries.backoff_factor,
                 "backoffMaxDuration": f"{config.retries.max_backoff_seconds}s",
             }
-        if not config.cache or (name in SOURCES and not runs_drivers):
+        if not config.cache or (name in (*SOURCES, BASELINE) and not runs_drivers):
             task["cachingOptions"] = {"enableCache": False}
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 import yaml
 from typer.testing import CliRunner
 
+from modules.artifact_files import VERDICT_FILE
 from pipeline.benchmark_inputs import read_test_examples
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
@@ -65,9 +66,9 @@ def test_the_compiled_pipeline_pushes_what_a_local_run_pushes(first_runs: FirstR
     compiled = CompiledPipeline.load(_compile(local, tmp_path / "cluster", "/nowhere"), python, tmp_path / "steps")
     compiled.run({"data_directory": local.data.directory})
 
-    resolvers = {f"{RESOLVER}-model-resolver", f"{RESOLVER}-model-blessing-resolver"}
-    expected = {*COMPONENTS, *resolvers, "tfx-dag", "ReportFinalState"} - {RESOLVER}
+    expected = {*COMPONENTS, "tfx-dag", "ReportFinalState"}
     assert compiled.states == dict.fromkeys(expected, "SUCCEEDED")
+    assert compiled.outputs[RESOLVER]["model"][0]["metadata"]["version"] == ""
     (examples,) = compiled.outputs["InteractionExampleGen"]["examples"]
     assert (
         examples["metadata"]["num_examples_train"] + examples["metadata"]["num_examples_eval"]
@@ -82,6 +83,13 @@ def test_the_compiled_pipeline_pushes_what_a_local_run_pushes(first_runs: FirstR
     theirs, ours = _recommend(pushed, queries), _recommend(mine, queries)
     np.testing.assert_array_equal(theirs["item_ids"], ours["item_ids"])
     np.testing.assert_array_equal(theirs["scores"], ours["scores"])
+
+    # The next run compares its model with the one that this run has pushed, here the same.
+    parameters = {"data_directory": local.data.directory}
+    compiled.run_again([RESOLVER, "RecommenderEvaluator"], parameters, tmp_path / "second")
+    assert compiled.outputs[RESOLVER]["model"][0]["metadata"]["version"] == pushed.name
+    verdict = json.loads((tmp_path / "second" / "RecommenderEvaluator" / "evaluation" / VERDICT_FILE).read_text())
+    assert verdict["slices"]["overall"]["ndcg@10"]["change"] == 0
 
 
 def test_a_failed_step_ends_the_run_and_is_reported(first_runs: FirstRuns, python: Path, tmp_path: Path):

@@ -19,6 +19,7 @@ from kfp import components
 from kfp.pipeline_spec import pipeline_spec_pb2
 
 from pipeline.kubeflow.compiler import SOURCES, compile_pipeline
+from pipeline.pipeline import BASELINE
 
 IMAGE = "registry.example/marquee:1.0"
 
@@ -79,8 +80,23 @@ def test_parameters_have_the_defaults_of_the_configuration_and_reach_the_steps(s
 
 def test_the_fixed_part_of_a_directory_with_spans_is_the_parameter(tmp_path: Path):
     spec = _compile(tmp_path, "data.directory=gs://bucket/data/span-{SPAN}/day")
-    assert spec["root"]["inputDefinitions"]["parameters"]["data_directory"]["defaultValue"] == "gs://bucket/data"
-    assert "span-{SPAN}/day/" in json.dumps(_tasks(spec)["InteractionExampleGen"])
+    parameters = spec["root"]["inputDefinitions"]["parameters"]
+    assert parameters["data_directory"]["defaultValue"] == "gs://bucket/data"
+    assert parameters["newest_span"]["defaultValue"] == -1
+    for source in SOURCES:
+        task = _tasks(spec)[source]
+        assert "span-{SPAN}/day/" in json.dumps(task)
+        assert task["inputs"]["parameters"]["newest_span"] == {"componentInputParameter": "newest_span"}
+
+
+def test_a_window_of_spans_has_the_same_nodes_as_here(tmp_path: Path):
+    spec = _compile(tmp_path, "data.directory=gs://bucket/data/span-{SPAN}", "data.window={spans: 3, newest: 7}")
+    assert spec["root"]["inputDefinitions"]["parameters"]["newest_span"]["defaultValue"] == 7
+    tasks = _tasks(spec)
+    assert tasks["AnomalyGate"]["inputs"]["artifacts"]["drift_anomalies"]["taskOutputArtifact"]["producerTask"] == (
+        "SpanDrift"
+    )
+    assert "updated_analyzer_cache" in spec["components"]["Transform"]["outputDefinitions"]["artifacts"]
 
 
 def test_a_closed_form_model_has_no_epochs(tmp_path: Path):
@@ -98,7 +114,16 @@ def test_the_state_in_which_a_run_ends_is_reported_whatever_happens(spec: dict[s
 def test_sources_are_looked_at_each_time_and_other_steps_cached(spec: dict[str, Any]):
     cached = {name for name, task in _tasks(spec).items() if task.get("cachingOptions", {}).get("enableCache")}
     assert {"Transform", "RecommenderTrainer", "RecommenderEvaluator"} <= cached
-    assert cached.isdisjoint(SOURCES)
+    assert cached.isdisjoint({*SOURCES, BASELINE})
+
+
+def test_there_is_no_resolver_since_kubeflow_pipelines_refuses_them(spec: dict[str, Any]):
+    assert all(executor.keys() == {"container"} for executor in spec["deploymentSpec"]["executors"].values())
+    assert _tasks(spec)[BASELINE]["inputs"]["parameters"]["serving_directory"]["runtimeValue"]["constant"] == (
+        "gs://bucket/marquee/serving/recommender"
+    )
+    evaluated = _tasks(spec)["RecommenderEvaluator"]["inputs"]["artifacts"]["baseline_model"]
+    assert evaluated["taskOutputArtifact"]["producerTask"] == BASELINE
 
 
 def test_steps_are_retried_unless_their_failure_is_a_verdict(spec: dict[str, Any]):
@@ -127,8 +152,7 @@ def test_options_are_those_of_the_configuration(tmp_path: Path):
         "accelerator": {"type": "nvidia.com/gpu", "count": "2"},
     }
     assert not any("retryPolicy" in task for task in _tasks(spec).values())
-    containers = [task for name, task in _tasks(spec).items() if not name.endswith("-resolver")]
-    assert all(task["cachingOptions"]["enableCache"] is False for task in containers)
+    assert all(task["cachingOptions"]["enableCache"] is False for task in _tasks(spec).values())
     assert "ReportFinalState" not in spec["components"] and "tfx-dag" not in spec["components"]
     assert spec["root"]["inputDefinitions"]["parameters"]["max_epochs"]["defaultValue"] == 6
 
@@ -154,6 +178,7 @@ def test_a_json_file_is_a_job_for_vertex_whose_drivers_look_at_the_sources(tmp_p
     assert written["runtimeConfig"]["gcsOutputDirectory"] == "gs://bucket/marquee/artifacts"
     tasks = _tasks(written["pipelineSpec"])
     assert all(tasks[source]["cachingOptions"]["enableCache"] for source in SOURCES)
+    assert {f"{BASELINE}-model-resolver", f"{BASELINE}-model-blessing-resolver"} <= tasks.keys()
     assert "preCacheCheck" in _container(written["pipelineSpec"], SOURCES[0])["lifecycle"]
 
 
