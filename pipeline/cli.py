@@ -20,6 +20,7 @@ from pipeline.components.source_storage import DataQualityError
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.datasets.cli import data_app
+from pipeline.kubeflow import submit_cli
 from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import (
     DEFAULT_CONFIG,
@@ -56,6 +57,7 @@ study_cli.register(app)
 simulation_cli.register(app)
 report_cli.register(app)
 serving_benchmark_cli.register(app)
+submit_cli.register(app)
 
 
 def main() -> None:

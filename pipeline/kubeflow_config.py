@@ -37,7 +37,15 @@ class RetryConfig(Section):
 
 
 class KubeflowConfig(Section):
-    """Resources, retries and caching on Kubeflow Pipelines."""
+    """Where Kubeflow Pipelines is, and resources, retries and caching there."""
+
+    host: str | None = Field(default=None, min_length=1)
+    """URL of the API that `marquee submit` and `marquee schedule` talk to, e.g. `https://kubeflow.example.com/pipeline`;
+    `--host` wins over it."""
+    namespace: str | None = Field(default=None, min_length=1)
+    """The user's namespace, where several users share the cluster."""
+    experiment: str | None = Field(default=None, min_length=1)
+    """Experiment of the runs. Unset: the pipeline's name."""
 
     resources: dict[str, ResourceConfig] = Field(default={})
     """By component, e.g. `RecommenderTrainer`; `default` stands for all that are not named."""
