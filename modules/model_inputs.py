@@ -31,11 +31,13 @@ class ModelInput:
       name: feature name in the transformed examples.
       form: shape and meaning of its values.
       size: number of ids, for the id forms.
+      vocabulary: name of the vocabulary that the ids are of; None where they are buckets or the like.
     """
 
     name: str
     form: Form
     size: int = 0
+    vocabulary: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +93,9 @@ def build_model_inputs(
 
     def inputs_of(column: Column) -> list[ModelInput]:
         if column.kind is Kind.CATEGORICAL:
-            return [ModelInput(column.name, Form.ID, vocabulary_size(column.name))]
+            return [ModelInput(column.name, Form.ID, vocabulary_size(column.name), column.name)]
         if column.kind in (Kind.MULTI_HOT, Kind.TEXT):
-            return [ModelInput(column.name, Form.ID_BAG, vocabulary_size(column.name))]
+            return [ModelInput(column.name, Form.ID_BAG, vocabulary_size(column.name), column.name)]
         if column.kind is Kind.CONTINUOUS:
             return [*numbers(column.name), bucket(column.name)]
         return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import logging
@@ -22,6 +23,7 @@ from modules.hyperparameters import read_settings
 from modules.memory import watch_memory
 from modules.models.approximate_retrieval import ScannRetrieval
 from modules.models.base import FitReport
+from modules.models.base_model import BaseModel, read_base_model, write_description
 from modules.models.export import ServingModule, export_saved_model
 from modules.models.list_statistics import ListStatistics
 from modules.models.registry import create_recommender
@@ -34,6 +36,7 @@ from modules.training_inputs import read_training_inputs
 from modules.warm_up import write_warm_up_requests
 
 _COUNT_BATCH_SIZE = 8192
+WARM_START_LEARNING_RATE_FACTOR = 0.5
 
 logger = logging.getLogger("marquee.trainer")
 
@@ -46,6 +49,8 @@ def run_fn(fn_args: FnArgs) -> None:
         `seed`, `refit`), `bands`, `top_k` and, if there are any, `retrieval` (`exact`, unless it is `scann`),
         `genre_feature`: the item column that list statistics are made of, and `tuned`: settings that count where
         `settings` say nothing. `hyperparameters`, if given, are what a search found; they stand between the two.
+        `base_model`, if given, is the folder of an exported model whose weights the fit begins with; `warm_start` may
+        hold the `learning_rate_factor` that then applies.
     """
     try:
         _fit_and_export(fn_args)
@@ -72,7 +77,14 @@ def _fit_and_export(fn_args: FnArgs) -> None:
 
     settings, sources = _effective_settings(fn_args)
     recommender = create_recommender(config["model"]["family"], settings)
-    context = inputs.fit_context(config["model"]["seed"], fn_args.model_run_dir, logger.info)
+    base_model, no_base_model = read_base_model(
+        fn_args.base_model,
+        transform.vocabulary_by_name,
+        config.get("warm_start", {}).get("learning_rate_factor", WARM_START_LEARNING_RATE_FACTOR),
+    )
+    if fn_args.base_model and base_model is None:
+        logger.info("cold start: %s", no_base_model)
+    context = inputs.fit_context(config["model"]["seed"], fn_args.model_run_dir, logger.info, base_model)
     with watch_memory() as memory:
         started = time.monotonic()
         scorer, report = recommender.fit(data, catalogue, context)
@@ -91,9 +103,30 @@ def _fit_and_export(fn_args: FnArgs) -> None:
         scorer, transform, columns, catalogue, slice_keys, list_statistics, config["top_k"], reward_model, retrieval
     )
     export_saved_model(module, fn_args.serving_model_dir)
+    write_description(fn_args.serving_model_dir, scorer.trained_models())
     write_warm_up_requests(fn_args.serving_model_dir, columns, catalogue)
     model = {**config["model"], "settings": settings}
-    _write_report(fn_args.model_run_dir, model, sources, report, ndcg, fit_seconds, memory.mebibytes)
+    start = _describe_start(base_model, no_base_model)
+    _write_report(fn_args.model_run_dir, model, sources, report, ndcg, fit_seconds, memory.mebibytes, start)
+
+
+def _describe_start(base_model: BaseModel | None, no_base_model: str) -> dict[str, Any]:
+    """Returns what the training report says of the weights that the fit began with."""
+    if base_model is None:
+        return {"kind": "cold", "reason": no_base_model}
+    warm = any(start.carried_weights for start in base_model.starts.values())
+    reason = "" if base_model.starts else "this family is fitted in closed form, from the data alone"
+    if not base_model.starts:
+        logger.info("The base model is not used: %s.", reason)
+    return {
+        "kind": "warm" if warm else "cold",
+        **({"reason": reason} if reason else {}),
+        "base_model": base_model.path,
+        "learning_rate_factor": base_model.learning_rate_factor if warm else 1.0,
+        "models": {
+            path: {**dataclasses.asdict(start), "told": start.told()} for path, start in base_model.starts.items()
+        },
+    }
 
 
 def _effective_settings(fn_args: FnArgs) -> tuple[dict[str, Any], dict[str, str]]:
@@ -139,6 +172,7 @@ def _write_report(
     validation_ndcg: float,
     fit_seconds: float,
     peak_memory_mebibytes: float | None,
+    start: Mapping[str, Any],
 ) -> None:
     document = {
         "model": dict(model),
@@ -147,6 +181,7 @@ def _write_report(
         "final_fit_splits": [TRAIN, VALIDATION] if model["refit"] else [TRAIN],
         "fit_seconds": round(fit_seconds, 3),
         "peak_memory_mebibytes": peak_memory_mebibytes,
+        "start": dict(start),
         "best_epoch": report.best_epoch,
         "epochs": [{"epoch": epoch.epoch, **epoch.metrics} for epoch in report.epochs],
     }

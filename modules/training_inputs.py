@@ -14,6 +14,7 @@ from modules.catalogue import Catalogue, read_catalogue
 from modules.features import ColumnTable
 from modules.model_inputs import ModelInputs, build_model_inputs
 from modules.models.base import FitContext
+from modules.models.base_model import BaseModel
 from modules.training_data import IMPRESSIONS, TRAIN, VALIDATION, TrainingData
 
 
@@ -37,9 +38,17 @@ class TrainingInputs:
     features: ModelInputs
     like_threshold: float | None
 
-    def fit_context(self, seed: int, log_directory: str, report_progress: Callable[[str], None]) -> FitContext:
+    def fit_context(
+        self,
+        seed: int,
+        log_directory: str,
+        report_progress: Callable[[str], None],
+        base_model: BaseModel | None = None,
+    ) -> FitContext:
         """Returns the context of a fit; see `FitContext`."""
-        return FitContext(self.features, seed, log_directory, report_progress, self.like_threshold)
+        return FitContext(
+            self.features, seed, log_directory, report_progress, self.like_threshold, base_model=base_model
+        )
 
 
 def read_training_inputs(fn_args: FnArgs) -> TrainingInputs:

@@ -58,6 +58,17 @@ class PropensityWeightingConfig(Section):
     """Divide by the mean weight of the training split, so that settings keep their meaning."""
 
 
+class WarmStartConfig(Section):
+    """Training that begins with the weights of the last blessed model instead of random ones.
+
+    Rows of ids are carried over by raw token; families fitted in closed form take no notice.
+    """
+
+    learning_rate_factor: float = Field(default=0.5, gt=0, le=1)
+    """Factor on the peak learning rate when weights were carried over: at the full rate, much of what was learned is
+    lost again."""
+
+
 class ModelConfig(Section):
     """Which recommender to train."""
 
@@ -73,6 +84,8 @@ class ModelConfig(Section):
     propensity_weighting: PropensityWeightingConfig | None = None
     """Weigh interactions by their inverse propensity; every family honours it. Needs `data.propensity`. Unset: all
     interactions count alike."""
+    warm_start: WarmStartConfig | None = None
+    """Begin with the last blessed model's weights; `{}` does so with the defaults. Unset: with random ones."""
     use_tuned: bool = False
     """Train with what the latest `marquee tune` of this family found in this workspace; `settings` win over it."""
 

@@ -275,13 +275,15 @@ def create_trainer(
         run_fn="modules.trainer.run_fn",
         custom_config={
             **_inputs_config(config),
-            "model": config.model.model_dump(mode="json", exclude={"use_tuned", "propensity_weighting"}),
+            "model": config.model.model_dump(mode="json", exclude={"use_tuned", "propensity_weighting", "warm_start"}),
             "tuned": config.tuned.get(config.model.family, {}),
             "bands": {column: list(boundaries) for column, boundaries in config.evaluation.bands.items()},
             "top_k": config.serving.top_k,
             "retrieval": config.serving.retrieval,
             "genre_feature": config.evaluation.genre_feature,
             **_policy_config(config),
+            # Not said unless it is asked for: all other runs keep their cache keys.
+            **({"warm_start": config.model.warm_start.model_dump(mode="json")} if config.model.warm_start else {}),
         },
         max_epochs=parameters.max_epochs,
         feature_groups=parameters.feature_groups,

@@ -25,6 +25,7 @@ from modules.catalogue import Catalogue
 from modules.features import ITEM_ID, SEEN_ITEM_IDS
 from modules.interaction_log import read_interaction_log
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
+from modules.models.base_model import RowsOfWeight, TrainedModel, item_rows
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.item_bag import CatalogueColumns, ItemBag, ItemBagConfig
@@ -125,6 +126,12 @@ class AutoencoderModel(tfrs.Model):
             self._step.assign_add(1)
         return loss + self._config.kl_weight * share * tf.reduce_mean(kl_divergence(mean, log_variance))
 
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """See `TrainedModel`."""
+        titles = item_rows(self._size)
+        by_title = (self._bag_vectors.embeddings, self.title_vectors, self._biases)
+        return [*self._features.rows_of_weights(), *((weight, titles) for weight in by_title)]
+
     def encode(
         self, query: Mapping[str, tf.Tensor], bag: tf.SparseTensor, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
@@ -188,6 +195,10 @@ class AutoencoderScorer(Scorer):
         super().__init__()
         self._model, self._columns = model, columns
         self._ids = tf.constant(catalogue.vocabulary_ids, tf.int64)
+
+    def trained_models(self) -> dict[str, tuple[str, TrainedModel]]:
+        """Returns the autoencoder."""
+        return {"_model": ("autoencoder", self._model)}
 
     def refresh(self) -> None:
         """Does nothing: everything is computed from the model's own weights."""

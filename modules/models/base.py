@@ -17,6 +17,8 @@ from pydantic import BaseModel, ConfigDict
 
 from modules.catalogue import Catalogue
 from modules.model_inputs import ModelInputs
+from modules.models.base_model import BaseModel as WarmStartModel
+from modules.models.base_model import TrainedModel
 from modules.models.search_space import Dimension
 from modules.training_data import TrainingData
 
@@ -68,6 +70,7 @@ class FitContext:
       like_threshold: feedback from which on an interaction counts as liked, or None where the data have no feedback.
       epochs: number of passes that an earlier fit found best, to be made without looking at validation; None to find
         out.
+      base_model: the model whose weights those trained by gradient descent begin with; None for random ones.
     """
 
     inputs: ModelInputs
@@ -76,6 +79,7 @@ class FitContext:
     report_progress: Callable[[str], None]
     like_threshold: float | None = None
     epochs: int | None = None
+    base_model: WarmStartModel | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +135,13 @@ class Scorer(tf.Module, abc.ABC):
           rows: catalogue rows, int64 `[batch, candidates]`.
         """
         return None
+
+    def trained_models(self) -> Mapping[str, tuple[str, TrainedModel]]:
+        """Returns family and model of what was trained by gradient descent, by path below this scorer.
+
+        A later fit may continue them; see `modules.models.base_model`.
+        """
+        return {}
 
     @abc.abstractmethod
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:

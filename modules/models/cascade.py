@@ -12,6 +12,7 @@ Networks for YouTube Recommendations" (RecSys 2016).
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -31,6 +32,7 @@ from modules.models.base import (
     RecommenderConfig,
     Scorer,
 )
+from modules.models.base_model import TrainedModel
 from modules.models.log_linear import fit_log_linear
 from modules.models.registry import create_recommender
 from modules.models.search_space import Dimension, IntRange
@@ -117,6 +119,13 @@ class CascadeScorer(Scorer):
         """Returns what the ranker predicts."""
         return self.ranker.predict_feedback(query, rows)
 
+    def trained_models(self) -> dict[str, tuple[str, TrainedModel]]:
+        """Returns those of both stages."""
+        stages = {"retrieval": self.retrieval, "ranker": self.ranker}
+        return {
+            f"{name}/{path}": model for name, stage in stages.items() for path, model in stage.trained_models().items()
+        }
+
     def score_similar(self, rows: tf.Tensor) -> tf.Tensor:
         """Returns the retrieval's scores: float32 `[batch, num_items]`."""
         return self.retrieval.score_similar(rows)
@@ -166,7 +175,8 @@ class Cascade(Recommender):
         fitted = []
         for name, stage in (("retrieval", self.config.retrieval), ("ranker", self.config.ranker)):
             context.report_progress(f"{name}: {stage.family}")
-            fitted.append(create_recommender(stage.family, stage.settings).fit(data, catalogue, context))
+            recommender = create_recommender(stage.family, stage.settings)
+            fitted.append(recommender.fit(data, catalogue, self._context(context, name)))
         (retrieval, retrieval_report), (ranker, ranker_report) = fitted
         scorer = self._join(retrieval, ranker, catalogue, context, (retrieval_report, ranker_report))
         scorer.set_weights(*self._fit_weights(scorer, data, catalogue, context))
@@ -192,16 +202,21 @@ class Cascade(Recommender):
         if not isinstance(scorer, CascadeScorer):
             raise TypeError(f"scorer: received {type(scorer).__name__}; expected the CascadeScorer that fit returned")
         stages = (
-            (self.config.retrieval, scorer.retrieval, scorer.retrieval_report),
-            (self.config.ranker, scorer.ranker, scorer.ranker_report),
+            ("retrieval", self.config.retrieval, scorer.retrieval, scorer.retrieval_report),
+            ("ranker", self.config.ranker, scorer.ranker, scorer.ranker_report),
         )
         retrieval, ranker = (
-            create_recommender(stage.family, stage.settings).refit(data, catalogue, context, part, part_report)
-            for stage, part, part_report in stages
+            create_recommender(stage.family, stage.settings).refit(
+                data, catalogue, self._context(context, name), part, part_report
+            )
+            for name, stage, part, part_report in stages
         )
         final = self._join(retrieval, ranker, catalogue, context, (scorer.retrieval_report, scorer.ranker_report))
         final.set_weights(*scorer.weights)
         return final
+
+    def _context(self, context: FitContext, name: str) -> FitContext:
+        return dataclasses.replace(context, base_model=context.base_model and context.base_model.below(name))
 
     def _join(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import tensorflow as tf
 
 from modules.model_inputs import Form, ModelInput
+from modules.models.base_model import RowsOfWeight, category_rows, number_rows
 from modules.models.layer_norm import LayerNorm
 
 _EMBEDDING_STDDEV = 0.05
@@ -56,6 +57,15 @@ class FeatureEncoder(tf.keras.layers.Layer):
         if self._numbers:
             total += self._dense(tf.stack([features[name] for name in self._numbers], axis=-1))
         return total
+
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """Returns the weights with rows for ids and for numbers, and what these rows stand for."""
+        rows: list[RowsOfWeight] = []
+        if self._categories:
+            rows.append((self._table.embeddings, category_rows(self._categories)))
+        if self._numbers:
+            rows.append((self._dense.kernel, number_rows(self._numbers)))
+        return rows
 
     def _weighted_ids(self, features: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns rows of the common table and what each counts, int64 and float32 `[batch, ids per example]`."""

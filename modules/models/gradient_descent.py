@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from pydantic import Field
 
 from modules.catalogue import Catalogue
 from modules.models.base import EpochReport, FitContext, FitReport, RecommenderConfig
+from modules.models.base_model import TrainedModel
 from modules.models.validation import CatalogueScorer, Validator
 from modules.training_data import TRAIN, TrainingData
 
@@ -30,6 +31,9 @@ class RefreshableScorer(CatalogueScorer, Protocol):
 
     def refresh(self) -> None:
         """Recomputes what was derived from the model's weights."""
+
+    def trained_models(self) -> Mapping[str, tuple[str, TrainedModel]]:
+        """Returns family and model in training, by the attribute that keeps it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,13 +85,15 @@ def fit_with_early_stopping(
 ) -> FitReport:
     """Trains a model and leaves it with the weights of its best pass.
 
+    With a base model it begins with that one's weights, as far as they fit, at a lower learning rate.
+
     Args:
       model: a model whose `compute_loss` takes a batch of transformed examples; its variables exist.
       scorer: scores the catalogue with the model's weights.
       config: batch size, learning rate and when to stop.
       data: the transformed splits.
       catalogue: the titles to rank.
-      context: features, seed, log folder and where to report progress.
+      context: features, seed, log folder, base model and where to report progress.
       num_examples: number of training examples, which sets the length of the learning-rate schedule.
       metric: what to stop on; by default NDCG@10 over the full catalogue.
       batches: one pass over the training split, in a new order every time; by default batches of its examples.
@@ -107,12 +113,16 @@ def fit_with_early_stopping(
             f"the train split holds {num_examples} examples, less than one batch; "
             f"received model.settings.batch_size {config.batch_size}"
         )
+    continues = _continue_base_model(scorer, context)
+    learning_rate = config.learning_rate
+    if continues and context.base_model is not None:
+        learning_rate *= context.base_model.learning_rate_factor
     total_steps = steps * config.max_epochs
     warm_up_steps = max(1, round(_WARM_UP_SHARE * total_steps))
     schedule = tf.keras.optimizers.schedules.CosineDecay(
         initial_learning_rate=0.0,
         decay_steps=max(1, total_steps - warm_up_steps),
-        warmup_target=config.learning_rate,
+        warmup_target=learning_rate,
         warmup_steps=warm_up_steps,
     )
     # The optimizer stays outside of the model, which would be exported with it.
@@ -138,6 +148,12 @@ def fit_with_early_stopping(
         "NDCG@10", Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size).ndcg
     )
     writer = tf.summary.create_file_writer(os.path.join(context.log_directory, "train"))
+
+    if continues and context.base_model is not None and context.epochs is None:
+        before = metric.compute()
+        for name in scorer.trained_models():
+            context.base_model.note_validation(name, before)
+        context.report_progress(f"before the first epoch: validation {metric.name} {before:.4f}")
 
     reports: list[EpochReport] = []
     best_value, best_epoch, best_weights = -np.inf, 0, model.get_weights()
@@ -178,6 +194,20 @@ def fit_with_early_stopping(
         _exchange(model, averages)
     scorer.refresh()
     return FitReport(tuple(reports), best_epoch)
+
+
+def _continue_base_model(scorer: RefreshableScorer, context: FitContext) -> bool:
+    """Begins with the weights of the base model, if there is one; returns whether any was carried over."""
+    if context.base_model is None:
+        return False
+    starts = [
+        context.base_model.continue_into(model, name, family)
+        for name, (family, model) in scorer.trained_models().items()
+    ]
+    for start in starts:
+        context.report_progress(start.told())
+    scorer.refresh()
+    return any(start.carried_weights for start in starts)
 
 
 def _exchange(model: tfrs.Model, averages: Sequence[tf.Variable]) -> list[np.ndarray]:

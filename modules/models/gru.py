@@ -34,6 +34,8 @@ class GruConfig(SequenceModelConfig):
 class GruModel(SequenceModel):
     """The encoder."""
 
+    family = "gru"
+
     def __init__(self, config: GruConfig, inputs: ModelInputs, catalogue: Catalogue, counts: np.ndarray, window: int):
         """See `SequenceModel`."""
         super().__init__(config, inputs, catalogue, counts, window)

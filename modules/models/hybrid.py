@@ -26,6 +26,7 @@ from modules import ranking
 from modules.catalogue import Catalogue
 from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP
 from modules.models.base import FeedbackPrediction, FitContext, FitReport, Recommender, RecommenderConfig, Scorer
+from modules.models.base_model import TrainedModel
 from modules.models.log_linear import fit_log_linear
 from modules.models.registry import create_recommender
 from modules.models.search_space import Dimension, IntRange
@@ -80,6 +81,14 @@ class HybridScorer(Scorer):
         return tf.add_n(
             [weights[:, number, tf.newaxis] * scores for number, scores in enumerate(self.member_scores(query))]
         )
+
+    def trained_models(self) -> dict[str, tuple[str, TrainedModel]]:
+        """Returns those of the members."""
+        return {
+            f"members/{number}/{path}": model
+            for number, member in enumerate(self.members)
+            for path, model in member.trained_models().items()
+        }
 
     def member_scores(self, query: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
         """Returns z of every member, float32 `[batch, num_items]` each."""
@@ -153,7 +162,10 @@ class Hybrid(Recommender):
 
     def _context(self, context: FitContext, number: int) -> FitContext:
         return dataclasses.replace(
-            context, seed=context.seed + number, log_directory=f"{context.log_directory}/member_{number}"
+            context,
+            seed=context.seed + number,
+            log_directory=f"{context.log_directory}/member_{number}",
+            base_model=context.base_model and context.base_model.below(f"members/{number}"),
         )
 
     def _fit_weights(

@@ -11,6 +11,7 @@ import tensorflow_recommenders as tfrs
 from modules import preprocessing
 from modules.features import HISTORY_ITEM_IDS
 from modules.model_inputs import ModelInputs
+from modules.models.base_model import RowsOfWeight, item_rows
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
 from modules.models.item_side import hide_some_ids
 from modules.models.layer_norm import LayerNorm
@@ -88,6 +89,10 @@ class QueryReader(tf.keras.layers.Layer):
         shares = tf.reduce_sum(buckets, axis=1) / (count + _SMOOTHING)
         return QueryState(self._norm(asked + watched), opinions, shares, history, present, buckets)
 
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """Returns the weights with rows for features of the query."""
+        return self._features.rows_of_weights()
+
 
 class TitleReader(tf.keras.layers.Layer):
     """Vector of a title: its features and, where ids may be used, one of its own.
@@ -115,6 +120,13 @@ class TitleReader(tf.keras.layers.Layer):
                 ids = hide_some_ids(ids, self._id_dropout, self._inputs.item_vocabulary_size)
             vectors += self._ids(ids)
         return self._norm(vectors)
+
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """Returns the weights with rows for titles and their features."""
+        rows = self._features.rows_of_weights()
+        if self._inputs.use_item_ids:
+            rows.append((self._ids.embeddings, item_rows(self._inputs.item_vocabulary_size, self._id_dropout)))
+        return rows
 
 
 class PairNetwork(tf.keras.layers.Layer):

@@ -27,6 +27,7 @@ from modules.derived_names import bucket_name
 from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS, TIMESTAMP, history_feature_name
 from modules.model_inputs import ModelInputs
 from modules.models.base import FeedbackPrediction, FitContext, FitReport, Recommender, Scorer
+from modules.models.base_model import RowsOfWeight, TrainedModel
 from modules.models.calibration import fit_logistic_calibration
 from modules.models.gradient_descent import GradientDescentConfig, ValidationMetric, fit_with_early_stopping
 from modules.models.item_side import cosines, features_by_vocabulary_id, inverse_lengths
@@ -153,6 +154,10 @@ class RankerModel(tfrs.Model):
             losses.append(tf.square(standardised - heads[:, 0, _FEEDBACK]))
         return losses
 
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """See `TrainedModel`."""
+        return [*self.title_reader.rows_of_weights(), *self.query_reader.rows_of_weights()]
+
     def title_vectors(self) -> tf.Tensor:
         """Returns the vectors of titles by vocabulary id: float32 `[item_vocabulary_size, dimension]`."""
         ids = tf.range(self._inputs.item_vocabulary_size, dtype=tf.int64)
@@ -212,6 +217,10 @@ class RankerScorer(Scorer):
         self._inverse_lengths = tf.Variable(inverse_lengths(self._title_vectors), trainable=False)
         # Slope and intercept of the like head's logistic calibration.
         self._calibration = tf.Variable([1.0, 0.0], trainable=False, name="calibration")
+
+    def trained_models(self) -> dict[str, tuple[str, TrainedModel]]:
+        """Returns the pair network."""
+        return {"_model": ("ranker", self._model)}
 
     def refresh(self) -> None:
         """Recomputes the titles' vectors after the model's weights changed."""

@@ -38,6 +38,7 @@ from modules.features import HISTORY_ITEM_IDS
 from modules.model_inputs import ModelInputs
 from modules.models import item_side
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
+from modules.models.base_model import RowsOfWeight, TrainedModel, item_rows
 from modules.models.encoders import FeatureEncoder, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.layer_norm import LayerNorm
@@ -127,6 +128,9 @@ class SequenceModel(tfrs.Model, abc.ABC):
       window: number of events that a query sees.
     """
 
+    family: ClassVar[str]
+    """Name in `modules.models.registry`."""
+
     def __init__(
         self,
         config: SequenceModelConfig,
@@ -159,6 +163,14 @@ class SequenceModel(tfrs.Model, abc.ABC):
             self._steps = embedding(_STEP_BUCKETS, config.dimension, "event_steps")
         if inputs.use_continuous_time:
             self._session = tf.keras.layers.Dense(config.dimension, use_bias=False, name="session")
+
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """See `TrainedModel`."""
+        rows = [*self._item_encoder.rows_of_weights(), *self._query_encoder.rows_of_weights()]
+        if self._inputs.use_item_ids:
+            titles = item_rows(self._inputs.item_vocabulary_size, self._config.item_id_dropout)
+            rows += [(self._item_ids.embeddings, titles), (self._item_biases.embeddings, titles)]
+        return rows
 
     @abc.abstractmethod
     def encode(self, tokens: SequenceTokens, training: bool) -> tf.Tensor:
@@ -308,6 +320,10 @@ class SequenceScorer(VectorScorer):
     """A fitted model; see `VectorScorer`."""
 
     model: SequenceModel
+
+    def trained_models(self) -> dict[str, tuple[str, TrainedModel]]:
+        """Returns the sequence model."""
+        return {"model": (self.model.family, self.model)}
 
     def query_vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns float32 `[batch, d]`."""

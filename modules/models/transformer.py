@@ -131,6 +131,8 @@ def _decay(rate: float) -> tf.keras.initializers.Initializer:
 class TransformerModel(SequenceModel):
     """The encoder."""
 
+    family = "transformer"
+
     def __init__(
         self, config: TransformerConfig, inputs: ModelInputs, catalogue: Catalogue, counts: np.ndarray, window: int
     ):

@@ -23,6 +23,7 @@ from modules.catalogue import Catalogue
 from modules.features import HISTORY_ITEM_IDS, ITEM_ID, SEEN_ITEM_IDS
 from modules.model_inputs import ModelInputs
 from modules.models.base import FitContext, FitReport, Recommender, Scorer
+from modules.models.base_model import RowsOfWeight, TrainedModel, item_rows
 from modules.models.encoders import FeatureEncoder, HistoryAttention, embedding
 from modules.models.gradient_descent import GradientDescentConfig, fit_with_early_stopping
 from modules.models.item_side import (
@@ -100,6 +101,14 @@ class ItemTower(tf.keras.layers.Layer):
         biases = self._popularity_weights(tf.gather(self._popularity, ids)) + self._biases(known_ids)
         return vectors + self._ids(known_ids), biases[:, 0]
 
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """Returns the weights with rows for titles and their features."""
+        rows = self._features.rows_of_weights()
+        if self._inputs.use_item_ids:
+            titles = item_rows(self._inputs.item_vocabulary_size, self._id_dropout)
+            rows += [(self._ids.embeddings, titles), (self._biases.embeddings, titles)]
+        return rows
+
 
 class QueryTower(tf.keras.layers.Layer):
     """Vector of a request: who asks, when, and what they watched.
@@ -149,6 +158,10 @@ class QueryTower(tf.keras.layers.Layer):
         vector = asked + watched
         vector += self._output(self._dropout(self._hidden(self._norm(vector)), training=training))
         return self._output_norm(vector)
+
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """Returns the weights with rows for features of the query."""
+        return self._features.rows_of_weights()
 
 
 class TwoTowerModel(tfrs.Model):
@@ -201,6 +214,10 @@ class TwoTowerModel(tfrs.Model):
             features.get(EVENT_WEIGHT),
         )
 
+    def rows_of_weights(self) -> list[RowsOfWeight]:
+        """See `TrainedModel`."""
+        return [*self.item_tower.rows_of_weights(), *self.query_tower.rows_of_weights()]
+
     def items(self, ids: tf.Tensor, features: Mapping[str, tf.Tensor], training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the item tower's answer."""
         return self.item_tower(ids, features, training=training)
@@ -221,6 +238,10 @@ class TwoTowerScorer(VectorScorer):
     """A fitted model; see `VectorScorer`."""
 
     model: TwoTowerModel
+
+    def trained_models(self) -> dict[str, tuple[str, TrainedModel]]:
+        """Returns the towers."""
+        return {"model": ("two_tower", self.model)}
 
     def query_vectors(self, query: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns u(x): float32 `[batch, dimension]`."""

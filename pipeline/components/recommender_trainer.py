@@ -6,7 +6,8 @@ What may be said when a compiled pipeline is submitted comes as parameters of it
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tfx import types
@@ -14,10 +15,12 @@ from tfx.components.trainer.component import Trainer
 from tfx.components.trainer.executor import GenericExecutor
 from tfx.components.trainer.fn_args_utils import FnArgs
 from tfx.dsl.components.base import executor_spec
+from tfx.dsl.io import fileio
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import trainer_pb2
 from tfx.types import standard_artifacts, standard_component_specs
 from tfx.types.component_spec import ChannelParameter, ExecutionParameter
+from tfx.utils import path_utils
 
 from pipeline.components.catalogue_channel import CATALOGUE_KEY, with_catalogue_files
 from pipeline.components.impression_files import with_impression_files
@@ -32,10 +35,23 @@ class RecommenderTrainerExecutor(GenericExecutor):
 
     def _GetFnArgs(self, input_dict: Any, output_dict: Any, exec_properties: Any) -> FnArgs:
         fn_args = super()._GetFnArgs(input_dict, output_dict, exec_properties)
+        fn_args.base_model = _saved_model_of(input_dict.get(standard_component_specs.BASE_MODEL_KEY))
         custom_config = with_parameters(fn_args.custom_config, exec_properties)
         custom_config = with_catalogue_files(custom_config, input_dict)
         fn_args.custom_config = with_impression_files(custom_config, input_dict)
         return fn_args
+
+
+def _saved_model_of(base_models: Sequence[types.Artifact] | None) -> str | None:
+    """Returns the folder of a base model's SavedModel; None without one, or if the artifact is empty.
+
+    A model that the Trainer wrote has it in a folder of its own, a pushed version is one itself.
+    """
+    for artifact in base_models or ():
+        for folder in (path_utils.serving_model_path(artifact.uri), artifact.uri):
+            if fileio.exists(os.path.join(folder, "saved_model.pb")):
+                return folder
+    return None
 
 
 def with_parameters(custom_config: Mapping[str, Any], exec_properties: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,6 +109,8 @@ class RecommenderTrainer(Trainer):
       run_fn: dotted path of the training function.
       custom_config: what it needs; see `modules.trainer.run_fn`.
       hyperparameters: what a search found, if that is to be used.
+      base_model: a `Model` whose weights the fit begins with, as far as they fit; none, or an empty one, means random
+        ones.
       max_epochs: passes over the training split, to be said when the pipeline is submitted.
       feature_groups: groups that the model may use, separated by commas, likewise.
     """
@@ -109,6 +127,7 @@ class RecommenderTrainer(Trainer):
         run_fn: str,
         custom_config: dict[str, Any],
         hyperparameters: types.BaseChannel | None = None,
+        base_model: types.BaseChannel | None = None,
         max_epochs: RuntimeParameter | None = None,
         feature_groups: RuntimeParameter | None = None,
     ):
@@ -119,6 +138,7 @@ class RecommenderTrainer(Trainer):
             transform_graph=transform_graph,
             schema=schema,
             hyperparameters=hyperparameters,
+            base_model=base_model,
             run_fn=run_fn,
             # JSON with sorted keys: the same configuration must give the same cache key.
             custom_config=json.dumps(custom_config, sort_keys=True),

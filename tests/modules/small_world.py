@@ -104,7 +104,15 @@ class SmallWorld:
         inputs = build_model_inputs(self.columns, self.transform, groups, QUANTILE_BUCKETS)
         return FitContext(inputs, seed, str(self.directory / "logs"), lambda line: None, LIKE_THRESHOLD)
 
-    def train(self, name: str, family: str, settings: Mapping[str, Any], seed: int = 5, **config: Any) -> Path:
+    def train(
+        self,
+        name: str,
+        family: str,
+        settings: Mapping[str, Any],
+        seed: int = 5,
+        base_model: str | None = None,
+        **config: Any,
+    ) -> Path:
         """Runs the Trainer with more in `custom_config`; returns the folder with `model` and `run`."""
         directory = self.directory / name
         trainer.run_fn(
@@ -116,6 +124,7 @@ class SmallWorld:
                 transform_graph_path=str(self.directory / "transform"),
                 serving_model_dir=str(directory / "model"),
                 model_run_dir=str(directory / "run"),
+                base_model=base_model,
                 custom_config={
                     "catalogue_files": self.pattern("catalogue"),
                     "model": {"family": family, "settings": dict(settings), "seed": seed, "refit": False},

@@ -45,6 +45,9 @@ class ScriptedScorer:
     def refresh(self):
         self.scores.assign(self._model.scores)
 
+    def trained_models(self):
+        return {}
+
     def score_catalogue(self, query):
         return tf.repeat(self.scores[tf.newaxis], tf.shape(query["user_id"])[0], axis=0)
 

@@ -64,11 +64,11 @@ def test_sizes_are_just_above_the_largest_id(world, split):
         assert transformed[model_input.name].numpy().max() < model_input.size, model_input
     for name in ("gender", "channel"):
         distinct = {value for row in world.rows["train"] for value in row.get(name, [])}
-        assert ModelInput(name, Form.ID, len(distinct) + 2) in inputs.query
+        assert ModelInput(name, Form.ID, len(distinct) + 2, name) in inputs.query
     assert ModelInput("age_bucket", Form.ID, BUCKETS) in inputs.query
     assert ModelInput("hour", Form.ID, 24) in inputs.query and ModelInput("weekday", Form.ID, 7) in inputs.query
     genres = {genre for row in world.rows["train"] for genre in row.get("genres", [])}
-    assert ModelInput("genres", Form.ID_BAG, len(genres) + 2) in inputs.item
+    assert ModelInput("genres", Form.ID_BAG, len(genres) + 2, "genres") in inputs.item
     assert inputs.item_vocabulary_size == len({row["item_id"][0] for row in world.rows["train"]}) + 2
     assert inputs.user_vocabulary_size == len({row["user_id"][0] for row in world.rows["train"]}) + 2
     assert transformed["history_rating_bucket"].numpy().max() < inputs.history_feedback_size
