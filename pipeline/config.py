@@ -284,6 +284,15 @@ class PipelineConfig(Section):
             )
         return self
 
+    @pydantic.model_validator(mode="after")
+    def _warm_starts_need_spans(self) -> PipelineConfig:
+        if self.model.warm_start is not None and "{" not in self.data.directory:
+            raise ValueError(
+                "model.warm_start begins with a model of earlier spans, so data.directory must be of spans, such as "
+                f"data/span-{{SPAN}}; received {self.data.directory!r}"
+            )
+        return self
+
     def settings_of(self, family: str) -> dict[str, Any]:
         """Returns a family's settings as configured: its tuned ones, and over them `model.settings` if it is meant."""
         return merge_settings(self.tuned.get(family, {}), self.fixed_settings_of(family))

@@ -47,6 +47,7 @@ def find_nothing_new(settings: PipelineConfig) -> str | None:
         return None
     for artifact in outputs_by_node(settings.metadata_path, complete).get(_INGESTION, ()):
         if artifact.custom_properties[_FINGERPRINT].string_value == fingerprint_all(base, spans):
-            numbers = describe_numbers([span.number for span in spans])
+            length = data.window.spans if data.window else 1
+            numbers = describe_numbers([span.number for span in spans if span.number > spans[-1].number - length])
             return f"Nothing new: span {numbers} in {data.directory} is as it was in the run of {complete}"
     return None

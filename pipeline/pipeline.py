@@ -30,6 +30,7 @@ from pipeline.code_version import code_version
 from pipeline.components.anomaly_gate import AnomalyGate
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
 from pipeline.components.curated_schema import CuratedSchema
+from pipeline.components.earlier_model import CATALOGUE_KEY, EarlierModelStrategy
 from pipeline.components.interaction_example_gen import InteractionExampleGen
 from pipeline.components.latest_pushed_model import LatestPushedModel
 from pipeline.components.latest_search import LatestSearchStrategy
@@ -53,6 +54,8 @@ HYPERPARAMETERS = "hyperparameters"
 """The Trainer's input for what a search found."""
 BASELINE = "LatestBlessedModel"
 """The node that finds the model to beat."""
+EARLIER_MODEL = "EarlierModel"
+"""The node that finds the model whose weights a fit begins with."""
 
 ModelsFrom = Literal["ml_metadata", "vertex_metadata", "serving_folder"]
 """Where earlier models are found: in ML Metadata, in that of Vertex, which knows TFX's own strategies only, or, since
@@ -83,8 +86,11 @@ def create_pipeline(
     # Finds the settings that `marquee tune` found, if they are asked for.
     searched = _resolve_searched(config, metadata_path)
 
+    # Finds the model whose weights the fit begins with, if it is to begin with any.
+    earlier = _find_earlier_model(config, models_from, data) if config.model.warm_start is not None else None
+
     # Fits the recommender and exports it with all signatures.
-    trainer = create_trainer(config, data, searched, parameters)
+    trainer = create_trainer(config, data, searched, parameters, earlier)
 
     # Finds the model to beat: the last one that was blessed.
     baseline = _find_baseline(config, models_from, trainer)
@@ -127,6 +133,7 @@ def create_pipeline(
     components: list[BaseComponent] = [
         *data.components,
         *([searched] if searched is not None else []),
+        *([earlier] if earlier is not None else []),
         trainer,
         baseline,
         evaluator,
@@ -256,6 +263,7 @@ def create_trainer(
     data: PreparedData,
     searched: Resolver | None = None,
     parameters: RuntimeParameters = RuntimeParameters(),  # noqa: B008
+    earlier: BaseNode | None = None,
 ) -> RecommenderTrainer:
     """Returns the component that fits the configured recommender and exports it with all signatures.
 
@@ -264,6 +272,7 @@ def create_trainer(
       data: what to fit it on.
       searched: finds the settings of an earlier search, if they are to be used.
       parameters: what is left to be said at submission.
+      earlier: finds the model whose weights the fit begins with, if it is to begin with any.
     """
     found = {HYPERPARAMETERS: searched.outputs[HYPERPARAMETERS]} if searched is not None else {}
     return RecommenderTrainer(
@@ -285,6 +294,7 @@ def create_trainer(
             # Not said unless it is asked for: all other runs keep their cache keys.
             **({"warm_start": config.model.warm_start.model_dump(mode="json")} if config.model.warm_start else {}),
         },
+        base_model=earlier.outputs["model"] if earlier is not None else None,
         max_epochs=parameters.max_epochs,
         feature_groups=parameters.feature_groups,
     )
@@ -418,6 +428,16 @@ def _resolve_searched(config: PipelineConfig, metadata_path: str | None) -> Reso
         )
     channel = Channel(type=HyperParameters, producer_component_id=tuner_id(family), output_key="best_hyperparameters")
     return Resolver(strategy_class=LatestSearchStrategy, **{HYPERPARAMETERS: channel}).with_id("LatestSearch")
+
+
+def _find_earlier_model(config: PipelineConfig, models_from: ModelsFrom, data: PreparedData) -> BaseNode:
+    if models_from == "serving_folder":
+        return LatestPushedModel(config.serving_directory).with_id(EARLIER_MODEL)
+    channels = {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
+    if models_from == "ml_metadata":
+        channels[CATALOGUE_KEY] = data.catalogue.outputs["examples"]
+        return Resolver(strategy_class=EarlierModelStrategy, **channels).with_id(EARLIER_MODEL)
+    return Resolver(strategy_class=LatestBlessedModelStrategy, **channels).with_id(EARLIER_MODEL)
 
 
 def _find_baseline(config: PipelineConfig, models_from: ModelsFrom, trainer: RecommenderTrainer) -> BaseNode:

@@ -22,7 +22,7 @@ from pipeline.components.table_example_gen import NEWEST_SPAN_KEY
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.kubeflow_config import DEFAULT_RESOURCES, KubeflowConfig, ResourceConfig
-from pipeline.pipeline import BASELINE, check_model, create_pipeline
+from pipeline.pipeline import BASELINE, EARLIER_MODEL, check_model, create_pipeline
 from pipeline.runtime_parameters import RuntimeParameters
 
 VERTEX_SUFFIX = ".json"
@@ -116,7 +116,7 @@ def _set_cluster_options(spec: dict[str, Any], config: KubeflowConfig, runs_driv
       config: what to set.
       runs_drivers: whether the cluster asks an ExampleGen's driver whether its files have changed, as only Vertex does.
         Elsewhere their contents are not part of what a step is cached by, so the step must look at them each time; and
-        so must the one that finds the model to beat.
+        so must those that find earlier models.
     """
     containers = dict(_container_tasks(spec))
     for field, names in (("resources", config.resources), ("never_retried", config.never_retried)):
@@ -136,7 +136,7 @@ def _set_cluster_options(spec: dict[str, Any], config: KubeflowConfig, runs_driv
                 "backoffFactor": config.retries.backoff_factor,
                 "backoffMaxDuration": f"{config.retries.max_backoff_seconds}s",
             }
-        if not config.cache or (name in (*SOURCES, BASELINE) and not runs_drivers):
+        if not config.cache or (name in (*SOURCES, BASELINE, EARLIER_MODEL) and not runs_drivers):
             task["cachingOptions"] = {"enableCache": False}
 
 
