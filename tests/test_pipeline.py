@@ -63,3 +63,13 @@ def test_what_cannot_be_built_is_refused_before_anything_runs(overrides: list[st
     config: PipelineConfig = load_config("movielens-100k", overrides)
     with pytest.raises(ConfigError, match=message):
         create_pipeline(config)
+
+
+def test_a_warm_start_is_said_to_the_trainer_only_where_it_is_asked_for() -> None:
+    def said(*overrides: str) -> str:
+        pipeline = create_pipeline(load_config("movielens-100k", overrides))
+        (trainer,) = (component for component in pipeline.components if component.id == "RecommenderTrainer")
+        return trainer.exec_properties["custom_config"]
+
+    assert "warm_start" not in said()
+    assert '"warm_start": {"learning_rate_factor": 0.25}' in said("model.warm_start.learning_rate_factor=0.25")

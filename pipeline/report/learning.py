@@ -34,6 +34,22 @@ def describe_settings(settings: Mapping[str, Any]) -> list[tuple[str, str]]:
     return found
 
 
+def describe_start(start: Mapping[str, Any]) -> list[str]:
+    """Returns sentences on the weights that the fit began with: none where it was not asked to continue a model.
+
+    Args:
+      start: `start` of the Trainer's report.
+    """
+    if not start.get("base_model"):
+        return []
+    if start["kind"] == "cold":
+        begun = f"Cold start, though there is a base model, {start['base_model']}."
+    else:
+        begun = f"Warm start from {start['base_model']}, at {start['learning_rate_factor']:g} times the learning rate."
+    told = [f"{path}: {model['told']}." for path, model in start.get("models", {}).items()]
+    return [begun, *([f"Reason: {start['reason']}."] if start.get("reason") else []), *told]
+
+
 def _curve(name: str, epochs: list[Mapping[str, Any]], kept: int | None) -> Figure:
     """A line over the epochs; the epoch that was kept is marked."""
     told = [epoch for epoch in epochs if name in epoch]

@@ -14,7 +14,7 @@ from pipeline.report.content import ReportContent
 from pipeline.report.feature_statistics import Bar, describe_share
 from pipeline.report.figures import slices_figure, weeks_figure
 from pipeline.report.headline import headline
-from pipeline.report.learning import describe_settings, learning_figures
+from pipeline.report.learning import describe_settings, describe_start, learning_figures
 from pipeline.report.metric_table import MetricRow
 from pipeline.slice_names import OVERALL
 
@@ -55,6 +55,7 @@ def render_report(content: ReportContent) -> str:
         statistics=content.statistics,
         drift=content.drift,
         learning={f"{_LEARNING_CHART}{number}": name for number, name in enumerate(learning)},
+        start=describe_start(report.training.get("start", {})),
         settings=[
             (name, told, settings_from.get(name, ""))
             for name, told in describe_settings(report.training.get("model", {}).get("settings", {}))

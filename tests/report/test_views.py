@@ -9,7 +9,7 @@ import pytest
 from pipeline.report.feature_statistics import summarise_split
 from pipeline.report.figures import slices_figure
 from pipeline.report.headline import headline
-from pipeline.report.learning import describe_settings, learning_figures
+from pipeline.report.learning import describe_settings, describe_start, learning_figures
 from pipeline.report.metric_table import by_week, metric_group, metric_rows, slices_of
 from pipeline.report.model_card import SplitFacts, fairness_gaps, features_used, limits, split_facts
 from pipeline.slice_names import split_slice
@@ -214,3 +214,21 @@ def test_settings_are_told_by_path_members_one_by_one():
 
 def test_models_without_epochs_have_no_curve():
     assert learning_figures({"epochs": [], "best_epoch": None}) == {}
+
+
+def test_the_start_of_a_fit_is_told_where_there_is_a_base_model():
+    assert describe_start({}) == describe_start({"kind": "cold", "reason": "there is no base model"}) == []
+    warm = {
+        "kind": "warm",
+        "base_model": "serving/17",
+        "learning_rate_factor": 0.5,
+        "models": {"model": {"told": "two_tower: warm start: 3 of 3 weights carried over"}},
+    }
+    assert describe_start(warm) == [
+        "Warm start from serving/17, at 0.5 times the learning rate.",
+        "model: two_tower: warm start: 3 of 3 weights carried over.",
+    ]
+    assert describe_start({"kind": "cold", "base_model": "serving/17", "reason": "closed form", "models": {}}) == [
+        "Cold start, though there is a base model, serving/17.",
+        "Reason: closed form.",
+    ]
