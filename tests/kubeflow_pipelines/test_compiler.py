@@ -56,6 +56,7 @@ def test_the_sdk_loads_the_file_and_knows_every_field(spec: dict[str, Any], tmp_
     loaded = components.load_component_from_text(yaml.safe_dump(spec))
     assert loaded.component_spec.inputs.keys() == {"data_directory", "max_epochs", "feature_groups"}
     assert spec["schemaVersion"] == "2.1.0"
+    assert spec["defaultPipelineRoot"] == "gs://bucket/marquee/artifacts"
 
 
 def test_parameters_have_the_defaults_of_the_configuration_and_reach_the_steps(spec: dict[str, Any]):
