@@ -68,8 +68,8 @@ def compile_pipeline(config: PipelineConfig, output: Path, image: str) -> None:
         runner.set_exit_handler(ReportFinalState(final_status=final_status(), workspace=config.workspace))
     job = runner.run(pipeline, write_out=False)
     spec = job["pipelineSpec"]
-    # Where steps write, unless the submission says otherwise.
-    spec["defaultPipelineRoot"] = config.artifact_root
+    if not for_vertex:  # Whose jobs say it elsewhere.
+        spec["defaultPipelineRoot"] = config.artifact_root
     _set_defaults(spec, parameters)
     _set_cluster_options(spec, config.kubeflow, runs_drivers=for_vertex)
     # A field that the specification does not know would be refused by the cluster, or worse, ignored.
