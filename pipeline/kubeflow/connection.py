@@ -136,7 +136,9 @@ def _limit_time(client: Client) -> None:
 
 
 def _check_server(client: Client, host: str) -> None:
-    answer = client._healthz_api.get_healthz(_preload_content=False)
+    # Its name differs between the versions of the generated API.
+    healthz = getattr(client._healthz_api, "healthz_service_get_healthz", None) or client._healthz_api.get_healthz
+    answer = healthz(_preload_content=False)
     body = answer.data.decode("utf-8", "replace")
     try:
         document = json.loads(body)

@@ -7,15 +7,26 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from google.protobuf import text_format
+from tensorflow_metadata.proto.v0 import schema_pb2
 from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
 from pipeline.datasets.folder import write_tables
+from pipeline.local import PipelineFailedError
 from pipeline.metadata import open_metadata
 from pipeline.run_outputs import outputs_by_node
 from pipeline.runs import RunStore
-from tests.end_to_end.small_pipeline import COMPONENTS, SMALL_WORLD, Run, make_config, run
+from tests.end_to_end.small_pipeline import (
+    COMPONENTS,
+    SCHEMA_TEXT,
+    SMALL_WORLD,
+    Run,
+    execution_states,
+    make_config,
+    run,
+)
 
 pytestmark = [pytest.mark.end_to_end, pytest.mark.slow]
 
@@ -170,3 +181,14 @@ def _uri(config: PipelineConfig, node: str, type_name: str) -> str:
     run_id = RunStore(config.metadata_path).run_ids()[-1]
     (artifact,) = (one for one in outputs_by_node(config.metadata_path, run_id)[node] if one.type == type_name)
     return str(artifact.uri)
+
+
+def test_drift_beyond_the_schemas_threshold_stops_the_run(runs: Runs):
+    schema = text_format.Parse(SCHEMA_TEXT, schema_pb2.Schema())
+    (device,) = (feature for feature in schema.feature if feature.name == "device")
+    device.drift_comparator.infinity_norm.threshold = 1e-6
+    (runs.folder / "strict.pbtxt").write_text(text_format.MessageToString(schema), encoding="utf-8")
+    strict = _config(runs.folder, f"schema_file={runs.folder / 'strict.pbtxt'}")
+    with pytest.raises(PipelineFailedError, match=r"drift.* device .*has changed: the .* is 0\.0.*; expected at most"):
+        run(strict)
+    assert "Transform" not in execution_states(strict)
