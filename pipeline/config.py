@@ -65,8 +65,7 @@ class WarmStartConfig(Section):
     """
 
     learning_rate_factor: float = Field(default=0.5, gt=0, le=1)
-    """Factor on the peak learning rate when weights were carried over: at the full rate, much of what was learned is
-    lost again."""
+    """Factor on the peak learning rate when weights were carried over, so that the first steps undo less of them."""
 
 
 class ModelConfig(Section):
