@@ -53,6 +53,8 @@ def _config(folder: Path, *overrides: str) -> PipelineConfig:
         f"data.directory={folder}/spans/span-{{SPAN}}",
         "data.window={spans: 2}",
         "model.warm_start={}",
+        # So few test events tell nothing with confidence.
+        "evaluation.gate={rules: [{metric: ndcg@10, minimum: 0.0, certain: false}]}",
         *overrides,
     )
 
@@ -112,7 +114,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def test_the_window_rolls_on_and_what_was_kept_is_used(runs: Runs):
-    assert runs.first.nodes("COMPLETE") == runs.second.nodes("COMPLETE") == NODES
+    assert runs.first.nodes("COMPLETE") == NODES
+    assert runs.second.nodes("COMPLETE") == NODES - {"CuratedSchema"}
     assert [one["window"] for one in runs.examples] == ["1 to 2", "2 to 3"]
     assert [(one["spans_ingested"], one["spans_kept"]) for one in runs.examples] == [(2, 0), (1, 1)]
     # Of span 2 the training part is known; its later part was validation and test data.
