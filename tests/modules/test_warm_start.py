@@ -48,7 +48,7 @@ def _scores(model, world):
 @pytest.mark.parametrize(
     "family",
     [
-        pytest.param(name, marks=() if name in ("transformer", "two_tower") else pytest.mark.slow)
+        pytest.param(name, marks=() if name == "two_tower" else pytest.mark.slow)
         for name in _TRAINED_FAMILIES
     ],
 )
@@ -109,6 +109,7 @@ def test_an_empty_artifact_means_a_cold_start(world, tmp_path):
     assert start == {"kind": "cold", "reason": "there is no base model"}
 
 
+@pytest.mark.slow
 def test_the_parts_of_a_hybrid_and_of_a_cascade_go_on(world, permuted):
     tower = {**SETTINGS["two_tower"], "max_epochs": 1}
     for family, settings, parts in (
