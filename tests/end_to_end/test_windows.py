@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf import text_format
@@ -74,6 +76,7 @@ class Runs:
       folder: of the workspace.
       first, second, third: the runs.
       examples, analyses, drift: properties of their artifacts, of the first two runs.
+      distances: of the features from span 1 to 2, the largest first.
     """
 
     folder: Path
@@ -83,6 +86,7 @@ class Runs:
     examples: tuple[Properties, Properties]
     analyses: tuple[Properties, Properties]
     drift: tuple[Properties, Properties]
+    distances: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
                 _properties(config, "SpanDrift", "ExampleAnomalies"),
             )
         )
+    distances = Path(_uri(made[0].config, "SpanDrift", "ExampleAnomalies", made[0].report.run_id), "drift.json")
     (first_examples, first_analyses, first_drift), (examples, analyses, drift), _ = told
     return Runs(
         folder,
@@ -110,6 +115,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         examples=(first_examples, examples),
         analyses=(first_analyses, analyses),
         drift=(first_drift, drift),
+        distances=json.loads(distances.read_text()),
     )
 
 
@@ -121,7 +127,10 @@ def test_the_window_rolls_on_and_what_was_kept_is_used(runs: Runs):
     # Of span 2 the training part is known; its later part was validation and test data.
     assert [(one["parts_analysed"], one["parts_kept"]) for one in runs.analyses] == [(3, 0), (2, 1)]
     assert [one["previous_span"] for one in runs.drift] == [1, 2]
-    assert "drift from span 2 to 3: most in " in runs.second.output
+    # The first run had to compare span 1 and 2.
+    assert {"device", "rating"} <= {one["feature"] for one in runs.distances}
+    assert all(0 <= one["distance"] <= 1 for one in runs.distances)
+    assert runs.distances[0]["distance"] > 0
 
 
 def test_the_first_fit_is_cold_and_the_second_begins_with_its_model(runs: Runs):
@@ -167,21 +176,22 @@ def test_nothing_new_is_said_at_once(runs: Runs):
 
 
 def test_what_is_kept_gives_the_same_features_as_a_fresh_workspace(runs: Runs):
-    fresh = _config(runs.folder, f"workspace={runs.folder / 'fresh'}", "model.family=popularity", "model.settings={}")
-    run(fresh)
+    popularity = ("model.family=popularity", "model.settings={}")
+    fresh = run(_config(runs.folder, f"workspace={runs.folder / 'fresh'}", *popularity))
     assets = [
         {
             path.name: path.read_bytes()
-            for path in Path(_uri(config, "Transform", "TransformGraph"), "transform_fn", "assets").iterdir()
+            for path in Path(
+                _uri(one.config, "Transform", "TransformGraph", one.report.run_id), "transform_fn", "assets"
+            ).iterdir()
         }
-        for config in (runs.second.config, fresh)
+        for one in (runs.second, fresh)
     ]
     assert assets[0] == assets[1]
     assert assets[0]
 
 
-def _uri(config: PipelineConfig, node: str, type_name: str) -> str:
-    run_id = RunStore(config.metadata_path).run_ids()[-1]
+def _uri(config: PipelineConfig, node: str, type_name: str, run_id: str) -> str:
     (artifact,) = (one for one in outputs_by_node(config.metadata_path, run_id)[node] if one.type == type_name)
     return str(artifact.uri)
 
@@ -192,6 +202,8 @@ def test_drift_beyond_the_schemas_threshold_stops_the_run(runs: Runs):
     device.drift_comparator.infinity_norm.threshold = 1e-6
     (runs.folder / "strict.pbtxt").write_text(text_format.MessageToString(schema), encoding="utf-8")
     strict = _config(runs.folder, f"schema_file={runs.folder / 'strict.pbtxt'}")
-    with pytest.raises(PipelineFailedError, match=r"drift.* device .*has changed: the .* is 0\.0.*; expected at most"):
+    with pytest.raises(
+        PipelineFailedError, match=r"drift \(newest_span\): column 'device' has changed: .* is 0\.\d+; expect"
+    ):
         run(strict)
     assert "Transform" not in execution_states(strict)

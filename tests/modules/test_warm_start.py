@@ -47,10 +47,7 @@ def _scores(model, world):
 
 @pytest.mark.parametrize(
     "family",
-    [
-        pytest.param(name, marks=() if name == "two_tower" else pytest.mark.slow)
-        for name in _TRAINED_FAMILIES
-    ],
+    [pytest.param(name, marks=() if name == "two_tower" else pytest.mark.slow) for name in _TRAINED_FAMILIES],
 )
 def test_other_ids_of_the_same_tokens_do_not_change_a_score(family, permuted, world, serve, pushed):
     settings = {**SETTINGS[family], **_STANDING_STILL}
