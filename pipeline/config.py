@@ -18,6 +18,7 @@ from pydantic import Field
 
 from modules.settings import merge_settings
 from modules.tasks import TASKS, Task
+from pipeline.beam_config import BeamConfig
 from pipeline.config_files import ConfigError, read_config
 from pipeline.data_config import DataConfig, Section
 from pipeline.kubeflow_config import KubeflowConfig
@@ -271,8 +272,8 @@ class PipelineConfig(Section):
     """What the report says of the model that no figure tells."""
     kubeflow: KubeflowConfig = KubeflowConfig()
     """What the cluster is asked for; nothing on this machine."""
-    beam_args: tuple[str, ...] = ("--direct_running_mode=in_memory", "--direct_num_workers=1")
-    """Arguments of Apache Beam pipelines, e.g. `--runner=FlinkRunner`."""
+    beam: BeamConfig = BeamConfig()
+    """Where Apache Beam's work runs."""
 
     @pydantic.model_validator(mode="after")
     def _lists_are_long_enough(self) -> PipelineConfig:

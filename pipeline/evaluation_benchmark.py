@@ -92,7 +92,9 @@ def _evaluate(config: PipelineConfig, model: Path, examples: Path, folder: Path,
     }
     evaluation = config.evaluation.model_copy(update={"confidence_intervals": compared})
     executor = RecommenderEvaluatorExecutor(
-        RecommenderEvaluatorExecutor.Context(beam_pipeline_args=list(config.beam_args), tmp_dir=str(folder / "tmp"))
+        RecommenderEvaluatorExecutor.Context(
+            beam_pipeline_args=list(config.beam.pipeline_arguments()), tmp_dir=str(folder / "tmp")
+        )
     )
     executor.Do(
         inputs,

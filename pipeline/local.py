@@ -20,15 +20,6 @@ from pipeline.run_records import record_failure, retire_undone_pushes
 from pipeline.runs import LOCK_FILE, NoRunError, RunStore
 from pipeline.terminal import PROJECT_LOGGER
 
-_IN_PROCESS_ARGUMENT = "--direct_running_mode=in_memory"
-_WORKER_CODE_ARGUMENTS = (
-    "--setup_file",
-    "--extra_package",
-    "--extra_packages",
-    "--requirements_file",
-    "--sdk_container_image",
-    "--worker_harness_container_image",
-)
 SETUP_FILE = Path(__file__).parent.parent / "setup.py"
 
 _NAME_WIDTH = 24
@@ -139,15 +130,16 @@ def _with_worker_code(config: PipelineConfig) -> PipelineConfig:
     named for them is never looked at. Without either, TFX packages itself anew for each Beam component, which takes
     seconds every time.
     """
-    if any(argument.split("=")[0] in _WORKER_CODE_ARGUMENTS for argument in config.beam_args):
+    if config.beam.ships_code:
         return config
-    if _IN_PROCESS_ARGUMENT in config.beam_args:
+    if config.beam.in_process:
         source = "--sdk_container_image=in-process"
     elif SETUP_FILE.is_file():
         source = f"--setup_file={SETUP_FILE}"
     else:
         return config
-    return config.model_copy(update={"beam_args": (*config.beam_args, source)})
+    beam = config.beam.model_copy(update={"arguments": (*config.beam.arguments, source)})
+    return config.model_copy(update={"beam": beam})
 
 
 def plain_message(error: BaseException) -> str:

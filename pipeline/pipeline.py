@@ -406,7 +406,7 @@ def assemble(config: PipelineConfig, components: Sequence[BaseComponent], metada
         components=list(components),
         enable_cache=True,
         metadata_connection_config=(sqlite_metadata_connection_config(metadata_path) if metadata_path else None),
-        beam_pipeline_args=list(config.beam_args),
+        beam_pipeline_args=list(config.beam.pipeline_arguments()),
     )
 
 
