@@ -48,7 +48,8 @@ class BeamConfig(Section):
     environment_type: Literal["DOCKER", "PROCESS", "EXTERNAL", "LOOPBACK"] | None = None
     """How Python workers are started; left out, Beam's default, which is a container."""
     environment_config: str | None = Field(default=None, min_length=1)
-    """PROCESS: JSON with the `command`; EXTERNAL: the worker pool's address; DOCKER: the image."""
+    """PROCESS: JSON with the `command`; EXTERNAL: the address of a worker pool, which has this package; DOCKER: the
+    image."""
     project: str | None = Field(default=None, min_length=1)
     """Google Cloud project (Dataflow)."""
     region: str | None = Field(default=None, min_length=1)
@@ -87,6 +88,11 @@ class BeamConfig(Section):
     def in_process(self) -> bool:
         """Whether the workers are threads of this process."""
         return "--direct_running_mode=in_memory" in self.pipeline_arguments()
+
+    @property
+    def brings_code(self) -> bool:
+        """Whether the workers have this package already, in this process or in a pool that was set up with it."""
+        return self.in_process or self.environment_type == "EXTERNAL"
 
     @property
     def ships_code(self) -> bool:
