@@ -87,6 +87,7 @@ def test_run_finds_the_latest_span_and_names_the_pattern_if_there_is_none(tmp_pa
     assert f"data.directory: no folder matches '{tmp_path}/span-{{SPAN}}'" in result.output
 
     (tmp_path / "span-7").mkdir()
+    (tmp_path / "span-7" / "interactions.tsv").touch()
     # The folder is there now; what stops the run is the next thing to be checked.
     result = _invoke("run", *options, "--set", "schema_file=nowhere.pbtxt")
     assert result.exit_code == 1

@@ -67,7 +67,7 @@ def test_what_cannot_be_built_is_refused_before_anything_runs(overrides: list[st
 
 def test_a_warm_start_is_said_to_the_trainer_only_where_it_is_asked_for() -> None:
     def said(*overrides: str) -> str:
-        pipeline = create_pipeline(load_config("movielens-100k", overrides))
+        pipeline = create_pipeline(load_config("movielens-100k", ["data.directory=data/span-{SPAN}", *overrides]))
         (trainer,) = (component for component in pipeline.components if component.id == "RecommenderTrainer")
         return trainer.exec_properties["custom_config"]
 
