@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+WARM_START_LEARNING_RATE_FACTOR = 0.5
+"""Factor on the peak learning rate of a fit that begins with an earlier model's weights, unless another is said."""
+
 
 def merge_settings(*layers: Mapping[str, Any]) -> dict[str, Any]:
     """Merges nested settings field by field; later layers win."""

@@ -29,14 +29,13 @@ from modules.models.list_statistics import ListStatistics
 from modules.models.registry import create_recommender
 from modules.models.validation import Validator
 from modules.reward_model import read_reward_model
-from modules.settings import flatten_settings, merge_settings, nest_settings
+from modules.settings import WARM_START_LEARNING_RATE_FACTOR, flatten_settings, merge_settings, nest_settings
 from modules.slices import SliceKeys
 from modules.training_data import TRAIN, VALIDATION, TrainingData
 from modules.training_inputs import read_training_inputs
 from modules.warm_up import write_warm_up_requests
 
 _COUNT_BATCH_SIZE = 8192
-WARM_START_LEARNING_RATE_FACTOR = 0.5
 
 logger = logging.getLogger("marquee.trainer")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import logging
 import os
-import tempfile
 import warnings
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +20,7 @@ from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.datasets.cli import data_app
 from pipeline.kubeflow import submit_cli
+from pipeline.kubeflow.compile_cli import DEFAULT_IMAGE, compile_or_fail
 from pipeline.local_checks import require_data, require_local_workspace
 from pipeline.options import (
     DEFAULT_CONFIG,
@@ -183,28 +183,10 @@ def compile_(
     output: Annotated[Path, typer.Option(help="File to write the Kubeflow Pipelines specification to.")],
     config: ConfigOption = DEFAULT_CONFIG,
     overrides: SetOption = [],  # noqa: B006
-    image: Annotated[str, typer.Option(help="Container image with Marquee installed.")] = "marquee:latest",
+    image: Annotated[str, typer.Option(help="Container image with Marquee installed.")] = DEFAULT_IMAGE,
 ) -> None:
     """Write the same pipeline as a Kubeflow Pipelines 2.1 specification."""
-    from pipeline import terminal
-
-    settings = load_config_or_fail(config, overrides)
-    load_schema_or_fail(settings)
-    # The workspace may be remote; the log of compiling is of this machine.
-    descriptor, name = tempfile.mkstemp(prefix="marquee-compile-", suffix=".log")
-    os.close(descriptor)
-    log = Path(name)
-    reason: str | None = None
-    with terminal.log_to_file(log):
-        from pipeline.kubeflow.compiler import KubeflowMissingError, compile_pipeline
-
-        try:
-            compile_pipeline(settings, output, image)
-        except (ConfigError, SchemaError, KubeflowMissingError) as error:
-            reason = str(error)
-    if reason is not None:
-        raise fail(f"not compiled: {reason}\nThe whole story is in {log}")
-    log.unlink()
+    compile_or_fail(load_config_or_fail(config, overrides), output, image)
     print(f"Wrote {output}")
 
 

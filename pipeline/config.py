@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 import pydantic
 from pydantic import Field
 
-from modules.settings import merge_settings
+from modules.settings import WARM_START_LEARNING_RATE_FACTOR, merge_settings
 from modules.tasks import TASKS, Task
 from pipeline.beam_config import BeamConfig
 from pipeline.config_files import ConfigError, read_config
@@ -65,7 +65,7 @@ class WarmStartConfig(Section):
     Rows of ids are carried over by raw token; families fitted in closed form take no notice.
     """
 
-    learning_rate_factor: float = Field(default=0.5, gt=0, le=1)
+    learning_rate_factor: float = Field(default=WARM_START_LEARNING_RATE_FACTOR, gt=0, le=1)
     """Factor on the peak learning rate when weights were carried over, so that the first steps undo less of them."""
 
 

@@ -137,6 +137,16 @@ class DataConfig(Section):
     max_rejected_share: Share = 0.001
     """Share of rejected rows, per table, above which ingestion fails."""
 
+    @property
+    def tables(self) -> list[TableConfig]:
+        """The source tables that there are: the log, the items and, if they have profiles, the users."""
+        return [self.interactions, self.items, *([self.users] if self.users else [])]
+
+    @property
+    def newest_span(self) -> int | None:
+        """Number of the newest span; None for the latest there is."""
+        return self.window.newest if self.window else None
+
     @pydantic.model_validator(mode="after")
     def _require_key_columns(self) -> DataConfig:
         required = {"interactions": ("user_id", "item_id", "timestamp"), "items": ("item_id",), "users": ("user_id",)}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 
 from pipeline.components.covering_pattern import covering_pattern
-from pipeline.components.spans import LATEST, describe_numbers, find_window, fingerprint_all, split_directory
+from pipeline.components.spans import describe_numbers, find_window, fingerprint_all, last_spans, split_directory
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
+from pipeline.data_config import WindowConfig
 from pipeline.run_outputs import outputs_by_node
 from pipeline.runs import NoRunError, RunStore
 
@@ -35,11 +36,9 @@ def find_nothing_new(settings: PipelineConfig) -> str | None:
             "data.directory: only spans can be new, so expected a folder such as data/span-{SPAN}; received "
             f"{data.directory!r}"
         )
-    tables = [data.interactions, data.items, *([data.users] if data.users else [])]
-    pattern = os.path.join(folder, covering_pattern([table.pattern for table in tables]))
-    wanted = data.window.newest if data.window else None
-    reach = data.window.reach if data.window else 0
-    spans = find_window(base, pattern, LATEST if wanted is None else wanted, reach + 1)
+    pattern = os.path.join(folder, covering_pattern([table.pattern for table in data.tables]))
+    window = data.window or WindowConfig(history_spans=0)
+    spans = find_window(base, pattern, window.newest, window.reach + 1)
     try:
         runs = RunStore(settings.metadata_path)
         complete = next(run_id for run_id in reversed(runs.run_ids()) if runs.report(run_id).state == "complete")
@@ -47,7 +46,6 @@ def find_nothing_new(settings: PipelineConfig) -> str | None:
         return None
     for artifact in outputs_by_node(settings.metadata_path, complete).get(_INGESTION, ()):
         if artifact.custom_properties[_FINGERPRINT].string_value == fingerprint_all(base, spans):
-            length = data.window.spans if data.window else 1
-            numbers = describe_numbers([span.number for span in spans if span.number > spans[-1].number - length])
+            numbers = describe_numbers([span.number for span in last_spans(spans, window.spans)])
             return f"Nothing new: span {numbers} in {data.directory} is as it was in the run of {complete}"
     return None

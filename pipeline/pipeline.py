@@ -20,7 +20,7 @@ from tfx.orchestration.metadata import sqlite_metadata_connection_config
 from tfx.orchestration.pipeline import Pipeline
 from tfx.proto.pusher_pb2 import PushDestination
 from tfx.proto.transform_pb2 import SplitsConfig
-from tfx.types import Channel
+from tfx.types import BaseChannel, Channel
 from tfx.types.standard_artifacts import HyperParameters, Model, ModelBlessing
 
 from modules.hyperparameters import search_space
@@ -30,11 +30,11 @@ from pipeline.code_version import code_version
 from pipeline.components.anomaly_gate import AnomalyGate
 from pipeline.components.catalogue_example_gen import CatalogueExampleGen
 from pipeline.components.curated_schema import CuratedSchema
-from pipeline.components.earlier_model import CATALOGUE_KEY, EarlierModelStrategy
+from pipeline.components.earlier_model import EarlierModelStrategy
 from pipeline.components.interaction_example_gen import InteractionExampleGen
 from pipeline.components.latest_pushed_model import LatestPushedModel
 from pipeline.components.latest_search import LatestSearchStrategy
-from pipeline.components.previous_blessed_model import CANDIDATE_KEY, PreviousBlessedModelStrategy
+from pipeline.components.previous_blessed_model import PreviousBlessedModelStrategy, ServableModelStrategy
 from pipeline.components.pusher import AtomicPusher
 from pipeline.components.recommender_evaluator import RecommenderEvaluator
 from pipeline.components.recommender_trainer import RecommenderTrainer
@@ -87,13 +87,17 @@ def create_pipeline(
     searched = _resolve_searched(config, metadata_path)
 
     # Finds the model whose weights the fit begins with, if it is to begin with any.
-    earlier = _find_earlier_model(config, models_from, data) if config.model.warm_start is not None else None
+    earlier = None
+    if config.model.warm_start is not None:
+        catalogue = data.catalogue.outputs["examples"]
+        earlier = _find_model(config, models_from, EARLIER_MODEL, EarlierModelStrategy, catalogue)
 
     # Fits the recommender and exports it with all signatures.
     trainer = create_trainer(config, data, searched, parameters, earlier)
 
     # Finds the model to beat: the last one that was blessed.
-    baseline = _find_baseline(config, models_from, trainer)
+    candidate = trainer.outputs["model"]
+    baseline = _find_model(config, models_from, BASELINE, PreviousBlessedModelStrategy, candidate)
 
     # Ranks the whole catalogue for each test event, slice by slice, and blesses the model if it passes the gate.
     evaluator = RecommenderEvaluator(
@@ -174,7 +178,8 @@ def prepare_data(
     schema_text = with_impressions(config.read_schema_text(), config.data)
     has_impressions = config.data.propensity is not None
 
-    newest_span = parameters.newest_span or (config.data.window.newest if config.data.window else None)
+    windowed = config.data.window is not None
+    newest_span = parameters.newest_span or config.data.newest_span
 
     # Joins the tables and writes an example per interaction, with the history that was known at its time.
     interactions = InteractionExampleGen(
@@ -204,11 +209,7 @@ def prepare_data(
     ).with_id("CatalogueValidator")
 
     # Measures how far the newest span has moved from the one before it.
-    drift = (
-        SpanDrift(interactions.outputs["examples"], schema.outputs["schema"])
-        if config.data.window is not None
-        else None
-    )
+    drift = SpanDrift(interactions.outputs["examples"], schema.outputs["schema"]) if windowed else None
 
     # Fails the run, in plain words, unless the data are clean. Nothing downstream starts before it.
     gate = AnomalyGate(
@@ -218,8 +219,7 @@ def prepare_data(
     )
 
     # Learns vocabularies, means and quantiles on the training split and turns raw features into numbers.
-    kept_spans = {"span_store": config.span_store_directory} if config.data.window else {}
-    transform = (WindowTransform if config.data.window else Transform)(
+    transform = (WindowTransform if windowed else Transform)(
         examples=interactions.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="modules.preprocessing.preprocessing_fn",
@@ -227,14 +227,14 @@ def prepare_data(
             "schema_text": schema_text,
             "code_version": code_version("preprocessing.py", "features.py", "derived_names.py"),
             **config.features.model_dump(include={"quantile_buckets", "text_tokens", "max_vocabulary_size"}),
-            **kept_spans,
+            **({"span_store": config.span_store_directory} if windowed else {}),
         },
         splits_config=SplitsConfig(
             analyze=["train"], transform=["train", "eval", *([IMPRESSIONS] if has_impressions else [])]
         ),
         disable_statistics=not config.features.transform_statistics,
         # The cache of partial analyses pays off only where many spans are analysed at once.
-        disable_analyzer_cache=config.data.window is None,
+        disable_analyzer_cache=not windowed,
     ).with_id("Transform")
     transform.add_upstream_node(gate)
 
@@ -430,21 +430,25 @@ def _resolve_searched(config: PipelineConfig, metadata_path: str | None) -> Reso
     return Resolver(strategy_class=LatestSearchStrategy, **{HYPERPARAMETERS: channel}).with_id("LatestSearch")
 
 
-def _find_earlier_model(config: PipelineConfig, models_from: ModelsFrom, data: PreparedData) -> BaseNode:
-    if models_from == "serving_folder":
-        return LatestPushedModel(config.serving_directory).with_id(EARLIER_MODEL)
-    channels = {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
-    if models_from == "ml_metadata":
-        channels[CATALOGUE_KEY] = data.catalogue.outputs["examples"]
-        return Resolver(strategy_class=EarlierModelStrategy, **channels).with_id(EARLIER_MODEL)
-    return Resolver(strategy_class=LatestBlessedModelStrategy, **channels).with_id(EARLIER_MODEL)
+def _find_model(
+    config: PipelineConfig,
+    models_from: ModelsFrom,
+    node: str,
+    strategy: type[ServableModelStrategy],
+    given: BaseChannel,
+) -> BaseNode:
+    """Returns the node that finds an earlier model.
 
-
-def _find_baseline(config: PipelineConfig, models_from: ModelsFrom, trainer: RecommenderTrainer) -> BaseNode:
+    Args:
+      config: what is built.
+      models_from: where to look.
+      node: its id.
+      strategy: which model is meant, where ML Metadata can be asked.
+      given: what the strategy has to know.
+    """
     if models_from == "serving_folder":
-        return LatestPushedModel(config.serving_directory).with_id(BASELINE)
-    channels = {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
-    if models_from == "ml_metadata":
-        channels[CANDIDATE_KEY] = trainer.outputs["model"]
-        return Resolver(strategy_class=PreviousBlessedModelStrategy, **channels).with_id(BASELINE)
-    return Resolver(strategy_class=LatestBlessedModelStrategy, **channels).with_id(BASELINE)
+        return LatestPushedModel(config.serving_directory).with_id(node)
+    channels: dict[str, BaseChannel] = {"model": Channel(type=Model), "model_blessing": Channel(type=ModelBlessing)}
+    if models_from == "vertex_metadata":
+        return Resolver(strategy_class=LatestBlessedModelStrategy, **channels).with_id(node)
+    return Resolver(strategy_class=strategy, **channels, **{strategy.GIVEN_KEY: given}).with_id(node)

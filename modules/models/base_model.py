@@ -8,6 +8,7 @@ folder is all that is needed, and no weight is stored twice.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import os
 from collections import deque
@@ -129,6 +130,8 @@ class BaseModel:
         reader = tf.train.load_checkpoint(os.path.join(self.path, _VARIABLES))
         keys = _checkpoint_keys(reader, _joined(_SCORER, path), described)
         layouts = {id(weight): tuple(rows) for weight, rows in model.rows_of_weights()}
+        # Several weights have rows of the same vocabulary, which may be long.
+        vocabulary, base_vocabulary = functools.cache(self.vocabulary), functools.cache(self._base_vocabulary)
         carried, fresh, counts = [], [], RowCounts()
         for name, weight in sorted(weights_by_path(model).items()):
             value = reader.get_tensor(keys[name]) if name in keys else None
@@ -139,7 +142,7 @@ class BaseModel:
                 fresh.append(name)
             elif new_rows and value.shape[1:] == shape[1:]:
                 sources, of_weight = base_rows(
-                    new_rows, rows_of_base, self._vocabularies(new_rows), self._base_vocabularies(rows_of_base)
+                    new_rows, rows_of_base, _tokens(new_rows, vocabulary), _tokens(rows_of_base, base_vocabulary)
                 )
                 weight.assign(continue_rows(weight.numpy(), value, sources))
                 counts += of_weight
@@ -151,12 +154,6 @@ class BaseModel:
                 fresh.append(name)
         reason = "" if carried else "no weight of the base model has the name and shape of a new one"
         return ModelStart(family, carried, fresh, counts, reason)
-
-    def _vocabularies(self, rows: Sequence[Rows]) -> dict[str, Sequence[bytes]]:
-        return {part.vocabulary: self.vocabulary(part.vocabulary) for part in rows if part.vocabulary}
-
-    def _base_vocabularies(self, rows: Sequence[Rows]) -> dict[str, Sequence[bytes]]:
-        return {part.vocabulary: self._base_vocabulary(part.vocabulary) for part in rows if part.vocabulary}
 
     def _base_vocabulary(self, name: str) -> Sequence[bytes]:
         with tf.io.gfile.GFile(os.path.join(self.path, self.description["vocabularies"][name]), "rb") as file:
@@ -253,6 +250,11 @@ def category_rows(inputs: Sequence[ModelInput]) -> tuple[Rows, ...]:
 def number_rows(names: Sequence[str]) -> tuple[Rows, ...]:
     """Returns the rows of a linear layer on numbers, by their names."""
     return tuple(Rows(name, 1) for name in names)
+
+
+def _tokens(rows: Sequence[Rows], vocabulary: Callable[[str], Sequence[bytes]]) -> dict[str, Sequence[bytes]]:
+    """Returns the tokens of each vocabulary that rows are of."""
+    return {part.vocabulary: vocabulary(part.vocabulary) for part in rows if part.vocabulary}
 
 
 def _checkpoint_keys(reader: Any, root: str, names: Mapping[str, Any]) -> dict[str, str]:

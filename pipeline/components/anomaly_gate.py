@@ -104,7 +104,7 @@ class AnomalyGate(base_component.BaseComponent):
             AnomalyGateSpec(
                 interaction_anomalies=interaction_anomalies,
                 catalogue_anomalies=catalogue_anomalies,
-                **({} if drift_anomalies is None else {"drift_anomalies": drift_anomalies}),
+                drift_anomalies=drift_anomalies,
                 report=types.Channel(type=simple_artifacts.File),
             )
         )

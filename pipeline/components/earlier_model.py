@@ -6,37 +6,26 @@ import ml_metadata
 from ml_metadata.proto import metadata_store_pb2
 from tfx import types
 from tfx.components.example_gen import utils
-from tfx.dsl.input_resolution.strategies.latest_blessed_model_strategy import LatestBlessedModelStrategy
 
-from pipeline.components.previous_blessed_model import servable_ids
+from pipeline.components.previous_blessed_model import ServableModelStrategy
 
 CATALOGUE_KEY = "catalogue"
 
 
-class EarlierModelStrategy(LatestBlessedModelStrategy):
+class EarlierModelStrategy(ServableModelStrategy):
     """Resolves the latest blessed model, servable, whose newest span is before that of this run.
 
     A model of the same span would be the one that an earlier attempt at this run has blessed; to start from that would
     train on the same data twice over, and never find the fit in the cache. One of a later span knows the future.
     """
 
-    def resolve_artifacts(
-        self, store: ml_metadata.MetadataStore, input_dict: dict[str, list[types.Artifact]]
-    ) -> dict[str, list[types.Artifact]] | None:
-        """Resolves `model` and `model_blessing`; see the base class.
+    GIVEN_KEY = CATALOGUE_KEY
 
-        Args:
-          store: ML Metadata.
-          input_dict: all models and blessings, and the `catalogue` of this run, which tells its newest span.
-        """
-        catalogue = input_dict[CATALOGUE_KEY]
-        newest = catalogue[0].get_int_custom_property(utils.SPAN_PROPERTY_NAME)
-        others = {key: artifacts for key, artifacts in input_dict.items() if key != CATALOGUE_KEY}
+    def wanted(self, store: ml_metadata.MetadataStore, servable: set[int], given: list[types.Artifact]) -> set[int]:
+        """Returns those of earlier spans; the `catalogue` of this run tells its newest one."""
+        newest = given[0].get_int_custom_property(utils.SPAN_PROPERTY_NAME)
         spans = spans_of_models(store)
-        wanted = {model for model in servable_ids(store) if spans.get(model, newest) < newest}
-        others["model"] = [artifact for artifact in others["model"] if artifact.id in wanted]
-        resolved = super().resolve_artifacts(store, others)
-        return None if resolved is None else {**resolved, CATALOGUE_KEY: catalogue}
+        return {model for model in servable if spans.get(model, newest) < newest}
 
 
 def spans_of_models(store: ml_metadata.MetadataStore) -> dict[int, int]:

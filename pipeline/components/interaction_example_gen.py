@@ -45,7 +45,7 @@ from pipeline.components.source_tables import (
     read_keyed_table,
 )
 from pipeline.components.span_store import SpanStore, span_name
-from pipeline.components.spans import Span, find_window, fingerprint_all
+from pipeline.components.spans import Span, find_window, fingerprint_all, last_spans
 from pipeline.components.table_example_gen import (
     PATTERN,
     REACH,
@@ -91,7 +91,7 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
         base, pattern = exec_properties[standard_component_specs.INPUT_BASE_KEY], settings[PATTERN]
         spans = find_window(base, pattern, newest_span(exec_properties), int(settings[REACH]) + 1)
         length, history = int(settings["window_spans"]), int(settings["history_spans"])
-        window = [span for span in spans if span.number > spans[-1].number - length]
+        window = last_spans(spans, length)
         earlier = {
             span.number: [other for other in spans if span.number - history <= other.number < span.number]
             for span in window
@@ -109,9 +109,9 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
 
         def ingest(span: Span, folder: str) -> Report:
             properties = with_span(exec_properties, span)
-            tables = data.interactions.pattern
             properties[_EARLIER_DIRECTORIES_KEY] = [
-                table_directory(with_span(exec_properties, one), tables) for one in earlier[span.number]
+                table_directory(with_span(exec_properties, one), data.interactions.pattern)
+                for one in earlier[span.number]
             ]
             properties[_REJECTED_ROWS_KEY] = f"{rejected_rows_directory}/span-{span.number}"
             return super(InteractionExampleGenExecutor, self).Ingest(folder, properties)
@@ -231,7 +231,6 @@ class InteractionExampleGen(TableExampleGen):
         newest_span: int | RuntimeParameter | None = None,
         span_store: str | None = None,
     ) -> None:
-        tables = [data.interactions, data.items, *([data.users] if data.users else [])]
         window = data.window
         windowed = (
             {"window_spans": window.spans, "history_spans": window.history_spans, "span_store": span_store}
@@ -240,7 +239,7 @@ class InteractionExampleGen(TableExampleGen):
         )
         super().__init__(
             directory=data.directory,
-            patterns=[table.pattern for table in tables],
+            patterns=[table.pattern for table in data.tables],
             split_names=split_names(data),
             settings={
                 # What counts as liked does not change the examples.

@@ -68,13 +68,13 @@ def find_spans(base: str, pattern: str) -> dict[int, Span]:
     return found
 
 
-def find_window(base: str, pattern: str, newest: int = LATEST, length: int = 1) -> list[Span]:
+def find_window(base: str, pattern: str, newest: int | None = None, length: int = 1) -> list[Span]:
     """Returns the newest span and those just before it that there are, in ascending order.
 
     Args:
       base: folder that the pattern is relative to.
       pattern: glob of files, with placeholders.
-      newest: number of the newest span, or `LATEST`.
+      newest: number of the newest span; None or `LATEST` for the latest there is.
       length: numbers that the window reaches over; missing ones are left out.
 
     Raises:
@@ -83,13 +83,18 @@ def find_window(base: str, pattern: str, newest: int = LATEST, length: int = 1) 
     spans = find_spans(base, pattern)
     if not spans:
         raise DataQualityError(f"data.directory: no file matches {os.path.join(base, pattern)!r} for any span")
-    last = max(spans) if newest == LATEST else newest
+    last = max(spans) if newest is None or newest == LATEST else newest
     if last not in spans:
         raise DataQualityError(
             f"data.directory: span {last} has no file that matches {os.path.join(base, pattern)!r}; there are the "
             f"spans {describe_numbers(sorted(spans))}"
         )
     return [spans[number] for number in range(last - length + 1, last + 1) if number in spans]
+
+
+def last_spans(spans: Sequence[Span], length: int) -> list[Span]:
+    """Returns, of spans in ascending order, those that a window of a length reaches back to from the newest."""
+    return [span for span in spans if span.number > spans[-1].number - length]
 
 
 def split_directory(directory: str) -> tuple[str, str]:
@@ -113,8 +118,7 @@ def source_directory(data: DataConfig) -> str:
     if not folder:
         return data.directory
     spans = find_spans(base, f"{folder}/*")
-    wanted = data.window.newest if data.window else None
-    newest = max(spans, default=None) if wanted is None else wanted
+    newest = max(spans, default=None) if data.newest_span is None else data.newest_span
     if newest is None:
         raise DataQualityError(
             f"data.directory: no folder matches {data.directory!r}; expected one with a number or a date, and files"

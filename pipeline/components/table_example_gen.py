@@ -23,7 +23,7 @@ from pipeline.components.covering_pattern import covering_pattern
 from pipeline.components.example_shards import WriteShards
 from pipeline.components.ingestion_report import Report, read_report
 from pipeline.components.span_store import REPORT_FILE
-from pipeline.components.spans import LATEST, Span, find_window, fingerprint_all, has_spans, split_directory
+from pipeline.components.spans import Span, find_window, fingerprint_all, has_spans, split_directory
 
 REPORT_PATH_KEY = "report_path"
 NEWEST_SPAN_KEY = "newest_span"
@@ -65,7 +65,7 @@ class TableExampleGenDriver(driver.FileBasedDriver):
             return super().resolve_exec_properties(exec_properties, pipeline_info, component_info)
         base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
         reach = int(read_settings(exec_properties).get(REACH, 0))
-        spans = find_window(base, pattern, _newest(exec_properties), reach + 1)
+        spans = find_window(base, pattern, newest_span(exec_properties), reach + 1)
         resolved = with_span(exec_properties, spans[-1])
         resolved[utils.SPAN_PROPERTY_NAME] = spans[-1].number
         resolved[utils.VERSION_PROPERTY_NAME] = spans[-1].version
@@ -214,7 +214,7 @@ def table_directory(exec_properties: Mapping[str, Any], table_pattern: str) -> s
     base = exec_properties[standard_component_specs.INPUT_BASE_KEY]
     pattern = _input_config(exec_properties).splits[0].pattern
     if has_spans(pattern):
-        pattern = find_window(base, pattern, _newest(exec_properties))[-1].pattern
+        pattern = find_window(base, pattern, newest_span(exec_properties))[-1].pattern
     folders = pattern.split("/")[: -len(table_pattern.split("/"))]
     return os.path.join(base, *folders)
 
@@ -230,15 +230,10 @@ def with_span(exec_properties: Mapping[str, Any], span: Span) -> dict[str, Any]:
     }
 
 
-def newest_span(exec_properties: Mapping[str, Any]) -> int:
-    """Returns the number of the newest span, or `LATEST` where no driver has found it and none was asked for."""
-    found = exec_properties.get(utils.SPAN_PROPERTY_NAME)
-    return int(found) if found is not None else _newest(exec_properties)
-
-
-def _newest(exec_properties: Mapping[str, Any]) -> int:
-    wanted = exec_properties.get(NEWEST_SPAN_KEY)
-    return LATEST if wanted is None else int(wanted)
+def newest_span(exec_properties: Mapping[str, Any]) -> int | None:
+    """Returns the number of the newest span: that which the driver found, else the one that was asked for, if any."""
+    numbers = (exec_properties.get(key) for key in (utils.SPAN_PROPERTY_NAME, NEWEST_SPAN_KEY))
+    return next((int(number) for number in numbers if number is not None), None)
 
 
 def _input_config(exec_properties: Mapping[str, Any]) -> example_gen_pb2.Input:

@@ -88,10 +88,10 @@ def runtime_parameters(config: PipelineConfig) -> RuntimeParameters:
     recommender = create_recommender(config.model.family, config.settings_of(config.model.family))
     max_epochs = getattr(recommender.config, MAX_EPOCHS_KEY, None)
     base, folder = split_directory(config.data.directory)
-    wanted = config.data.window.newest if config.data.window else None
+    newest = LATEST if config.data.newest_span is None else config.data.newest_span
     return RuntimeParameters(
         data_directory=RuntimeParameter("data_directory", str, base),
-        newest_span=RuntimeParameter(NEWEST_SPAN_KEY, int, LATEST if wanted is None else wanted) if folder else None,
+        newest_span=RuntimeParameter(NEWEST_SPAN_KEY, int, newest) if folder else None,
         max_epochs=RuntimeParameter(MAX_EPOCHS_KEY, int, max_epochs) if max_epochs is not None else None,
         feature_groups=RuntimeParameter(FEATURE_GROUPS_KEY, str, ",".join(config.features.groups)),
     )

@@ -16,10 +16,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from modules.features import SchemaError
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
 from pipeline.kubeflow import run_watch, schedules, submission
+from pipeline.kubeflow.compile_cli import DEFAULT_IMAGE, compile_or_fail
 from pipeline.kubeflow.connection import TOKEN_VARIABLE, ClusterError, Endpoint, connect
 from pipeline.kubeflow.specification import parameter_values, pipeline_name, read_specification, write_with_image
 from pipeline.options import (
@@ -29,13 +29,11 @@ from pipeline.options import (
     SetOption,
     fail,
     load_config_or_fail,
-    load_schema_or_fail,
 )
 
 if TYPE_CHECKING:
     from kfp import Client
 
-_IMAGE = "marquee:latest"
 _STYLES = {"SUCCEEDED": "green", "FAILED": "red", "CANCELED": "red", "RUNNING": "cyan", "SKIPPED": "yellow"}
 
 HostOption = Annotated[str | None, typer.Option(help="URL of the API; by default kubeflow.host.", metavar="URL")]
@@ -50,7 +48,9 @@ CaOption = Annotated[Path | None, typer.Option("--ca-file", help="Certificates t
 SpecOption = Annotated[
     Path | None, typer.Option(help="A file that `marquee compile` wrote; by default the configuration is compiled.")
 ]
-ImageOption = Annotated[str | None, typer.Option(help=f"Container image; by default that of --spec, else {_IMAGE}.")]
+ImageOption = Annotated[
+    str | None, typer.Option(help=f"Container image; by default that of --spec, else {DEFAULT_IMAGE}.")
+]
 ParameterOption = Annotated[
     list[str],
     typer.Option("--parameter", "-p", help="Value of a runtime parameter, e.g. `-p max_epochs=3`. Repeatable."),
@@ -246,24 +246,11 @@ def _package(settings: PipelineConfig, spec: Path | None, image: str | None, giv
     with tempfile.TemporaryDirectory(prefix="marquee-submit-") as folder:
         path = Path(folder) / "pipeline.yaml"
         if spec is None:
-            _compile(settings, path, image or _IMAGE, Path(folder) / "compile.log")
+            compile_or_fail(settings, path, image or DEFAULT_IMAGE)
         specification = read_specification(spec or path)
         parameters = parameter_values(specification, given)
         write_with_image(specification, image, path)
         yield _Package(path, pipeline_name(specification), parameters)
-
-
-def _compile(settings: PipelineConfig, path: Path, image: str, log: Path) -> None:
-    from pipeline import terminal
-
-    load_schema_or_fail(settings)
-    with terminal.log_to_file(log):
-        from pipeline.kubeflow.compiler import KubeflowMissingError, compile_pipeline
-
-        try:
-            compile_pipeline(settings, path, image)
-        except (SchemaError, KubeflowMissingError) as error:
-            raise ConfigError(f"not compiled: {error}") from error
 
 
 def _endpoint(
