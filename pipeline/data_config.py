@@ -137,6 +137,10 @@ class DataConfig(Section):
     max_rejected_share: Share = 0.001
     """Share of rejected rows, per table, above which ingestion fails."""
 
+    broadcast_mebibytes: int = Field(default=256, ge=0)
+    """Largest size of the items' files with which every worker of the ingestion holds the catalogue. Larger ones are
+    joined by shuffle, which takes longer and no more memory."""
+
     @property
     def tables(self) -> list[TableConfig]:
         """The source tables that there are: the log, the items and, if they have profiles, the users."""

@@ -110,10 +110,19 @@ def parse_feedback(cell: Any) -> float:
       ValueError: if the cell is empty, holds several values or no finite number. Histories record a feedback for
         each of their interactions, so an interaction cannot be without.
     """
+    if isinstance(cell, str):
+        return _parse_number_text(cell)
     values = split_cell(cell)
     if not values:
         raise ValueError("is empty")
     return float(convert(_single(values), ColumnType.FLOAT))
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _parse_number_text(text: str) -> float:
+    if not text:
+        raise ValueError("is empty")
+    return float(convert(text, ColumnType.FLOAT))
 
 
 def parse_optional_feedback(cell: Any) -> float | None:
@@ -196,8 +205,12 @@ class TimestampParser:
         Raises:
           ValueError: if the cell is empty, no number, or outside of [earliest, latest).
         """
-        is_moment = isinstance(cell, datetime.datetime)
-        seconds = math.floor(_epoch_seconds(cell)) if is_moment else self._parse_number(cell)
+        if isinstance(cell, datetime.datetime):
+            seconds = math.floor(_epoch_seconds(cell))
+        elif type(cell) is int or (isinstance(cell, str) and cell.isascii() and cell.isdecimal()):
+            seconds = int(cell) if self._unit == "seconds" else int(cell) // 1000
+        else:
+            seconds = self._parse_number(cell)
         if not self._first <= seconds < self._end:
             raise ValueError(
                 f"{cell!r} is outside of [{self._earliest}, {self._latest}) in {self._unit}{self._hint(seconds)}"

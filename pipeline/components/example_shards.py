@@ -6,7 +6,6 @@ bundle them. Each example comes with an order key, such as a hash; a shard is so
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import uuid
@@ -16,23 +15,23 @@ import apache_beam as beam
 import tensorflow as tf
 from tfx.dsl.io import fileio
 
+from pipeline.components.external_shuffle import Spilled
+
 EXAMPLES_PER_SHARD = 50_000
 """A shard is sorted in memory; at some kilobytes per example this takes hundreds of megabytes at most."""
 
 _COMPRESSION_LEVEL = 1  # Six times as fast as the default, for files that are an eighth larger.
 
-ExampleBatch = tuple[tuple[int, int], list[tuple[bytes, bytes]]]
-"""`((shard, number of shards), [(order key, serialized tf.Example), ...])`"""
+OrderedExample = tuple[bytes, bytes]
+"""`(order key, serialized tf.Example)`"""
+
+ExampleBatch = tuple[tuple[int, int], list[OrderedExample] | Spilled]
+"""`((shard, number of shards), examples)`, the examples themselves or where they were written."""
 
 
 def shard_count(num_examples: int) -> int:
     """Returns the number of shards of a split."""
     return max(1, -(-num_examples // EXAMPLES_PER_SHARD))
-
-
-def stable_hash(*parts: bytes) -> bytes:
-    """Returns 8 bytes that depend on the parts alone."""
-    return hashlib.blake2b(b"\0".join(parts), digest_size=8).digest()
 
 
 class WriteShards(beam.PTransform):
@@ -47,7 +46,7 @@ class WriteShards(beam.PTransform):
         return batches | "Group" >> beam.GroupByKey() | "Write" >> beam.Map(_write_shard, self._directory)
 
 
-def _write_shard(group: tuple[tuple[int, int], Iterable[list[tuple[bytes, bytes]]]], directory: str) -> str:
+def _write_shard(group: tuple[tuple[int, int], Iterable[list[OrderedExample] | Spilled]], directory: str) -> str:
     (shard, count), batches = group
     path = os.path.join(directory, f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
     # Beside the folder, since readers of a split take every file in it, also what an interrupted attempt left behind.
@@ -55,7 +54,8 @@ def _write_shard(group: tuple[tuple[int, int], Iterable[list[tuple[bytes, bytes]
     fileio.makedirs(directory)
     options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=_COMPRESSION_LEVEL)
     with tf.io.TFRecordWriter(temporary, options) as writer:
-        for _, serialized in sorted(itertools.chain.from_iterable(batches)):
+        lists = (batch.read() if isinstance(batch, Spilled) else batch for batch in batches)
+        for _, serialized in sorted(itertools.chain.from_iterable(lists)):
             writer.write(serialized)
     fileio.rename(temporary, path, overwrite=True)
     return path

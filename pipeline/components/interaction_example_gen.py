@@ -13,11 +13,8 @@ own tables and cut by itself, and its histories reach back into earlier spans.
 
 from __future__ import annotations
 
-import collections
-import functools
-import itertools
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -27,21 +24,17 @@ from tfx.types import standard_component_specs
 
 from modules import features
 from pipeline.components import column_values, temporal_split
-from pipeline.components.column_values import ColumnType
-from pipeline.components.example_encoding import encode_feature, join_features
-from pipeline.components.example_shards import shard_count, stable_hash
+from pipeline.components.catalogue_join import JoinByShuffle
+from pipeline.components.example_assembly import AssembleExamples, OrderEvents, count_impressions
+from pipeline.components.external_shuffle import SpillByKey, bucket_count
 from pipeline.components.ingestion_report import Report, check_report, write_report
-from pipeline.components.point_in_time import HistoryEncoder, order_events
 from pipeline.components.source_files import SourceFile, find_files
 from pipeline.components.source_storage import DataQualityError
 from pipeline.components.source_tables import (
     REJECTED,
     REPORTS,
     TYPES,
-    Event,
     ReadInteractions,
-    context_columns,
-    propensity_at,
     read_keyed_table,
 )
 from pipeline.components.span_store import SpanStore, span_name
@@ -50,6 +43,7 @@ from pipeline.components.table_example_gen import (
     PATTERN,
     REACH,
     REPORT_PATH_KEY,
+    SHUFFLE_FOLDER_KEY,
     TableExampleGen,
     TableExampleGenExecutor,
     newest_span,
@@ -61,19 +55,15 @@ from pipeline.components.temporal_split import IMPRESSION_SPLIT_NAMES, SPLIT_NAM
 from pipeline.components.window_ingestion import assemble_window
 from pipeline.data_config import DataConfig
 
-_EXAMPLES_PER_BATCH = 1000
 _EARLIER_DIRECTORIES_KEY = "earlier_directories"
 _REJECTED_ROWS_KEY = "rejected_rows_directory"
-
-UserEvents = tuple[bytes, bytes, list[Event], list[Event]]
-"""A user's id, encoded columns (empty without a profile), interactions in order of time, and impressions likewise."""
 
 
 class InteractionExampleGenExecutor(TableExampleGenExecutor):
     """Joins the tables, cuts the splits and writes the examples, on any Beam runner.
 
-    The catalogue is held in memory by every worker. Interactions are grouped by user; the events of one user are
-    held in memory, too.
+    Every worker holds the catalogue, if its files are small (`data.broadcast_mebibytes`), and the events of some
+    users at a time; everything else goes through files below the artifact, which are removed at the end.
     """
 
     SPLIT_NAMES = temporal_split.SPLIT_NAMES
@@ -124,45 +114,53 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
         """Builds the Beam pipeline; returns batches of examples by split."""
         data, rejected_rows_directory = _read_config(exec_properties)
         directory = table_directory(exec_properties, data.interactions.pattern)
+        folder = exec_properties[SHUFFLE_FOLDER_KEY]
+        logs = [
+            *_earlier_files(exec_properties.get(_EARLIER_DIRECTORIES_KEY, []), data),
+            *find_files(directory, "interactions", data.interactions),
+        ]
+        catalogue_bytes = sum(file.size_in_bytes for file in find_files(directory, "items", data.items))
+        buckets = bucket_count(sum(file.size_in_bytes for file in logs) + catalogue_bytes)
         items = read_keyed_table(pipeline, directory, "items", features.ITEM_ID, data.items)
-        catalogue = beam.pvalue.AsDict(items.rows)
-        read = (
-            pipeline
-            | "Create[interactions]"
-            >> beam.Create(
-                [
-                    *_earlier_files(exec_properties.get(_EARLIER_DIRECTORIES_KEY, []), data),
-                    *find_files(directory, "interactions", data.interactions),
-                ]
-            )
-            | "Distribute[interactions]" >> beam.Reshuffle()
-            | "Read[interactions]"
-            >> beam.ParDo(ReadInteractions(data), catalogue).with_outputs(REJECTED, REPORTS, TYPES, main="events")
+        records = (
+            pipeline | "Create[interactions]" >> beam.Create(logs) | "Distribute[interactions]" >> beam.Reshuffle()
         )
-        types = read[TYPES] | "MergeTypes[interactions]" >> beam.CombineGlobally(column_values.merge_types)
-        grouped = {"events": read["events"]}
-        rejected, reports = [*items.rejected, read[REJECTED]], [*items.reports, read[REPORTS]]
+        outputs = (REJECTED, REPORTS, TYPES)
+        rejected, reports = [*items.rejected], [*items.reports]
+        if catalogue_bytes <= data.broadcast_mebibytes << 20:
+            catalogue = beam.pvalue.AsDict(items.rows)
+            joined = read = records | "Read[interactions]" >> beam.ParDo(
+                ReadInteractions(data), catalogue
+            ).with_outputs(*outputs, main="events")
+        else:
+            catalogue = {}
+            read = records | "Read[interactions]" >> beam.ParDo(ReadInteractions(data)).with_outputs(
+                REJECTED, REPORTS, main="events"
+            )
+            joined = {"rows": read["events"], "items": items.rows} | "JoinItems" >> JoinByShuffle(data, folder, buckets)
+            rejected.append(joined[REJECTED])
+        rejected.append(read[REJECTED])
+        reports.append(read[REPORTS])
+        types = joined[TYPES] | "MergeTypes[interactions]" >> beam.CombineGlobally(column_values.merge_types)
+        spilled = {"events": joined["events"] | "SpillEvents" >> beam.ParDo(SpillByKey(folder, buckets))}
         if data.users:
             users = read_keyed_table(pipeline, directory, "users", features.USER_ID, data.users)
-            grouped["users"] = users.rows
+            spilled["users"] = users.rows | "SpillUsers" >> beam.ParDo(SpillByKey(folder, buckets))
             rejected.extend(users.rejected)
             reports.extend(users.reports)
         ordered = (
-            grouped
+            spilled
             | "GroupByUser" >> beam.CoGroupByKey()
-            | "OrderEvents"
-            >> beam.FlatMapTuple(functools.partial(_order_user, propensity_at(data))).with_outputs(
-                REPORTS, main="users"
-            )
+            | "OrderEvents" >> beam.ParDo(OrderEvents(data, folder)).with_outputs(REPORTS, main="users")
         )
         cuts = (
             ordered["users"]
-            | "Timestamps" >> beam.Map(_timestamps)
+            | "Timestamps" >> beam.Map(operator.attrgetter("timestamps"))
             | "FindCuts" >> temporal_split.FindCuts(data.splits)
         )
         shown = (
             ordered["users"]
-            | "CountImpressions" >> beam.Map(_count_impressions, beam.pvalue.AsSingleton(cuts))
+            | "CountImpressions" >> beam.Map(count_impressions, beam.pvalue.AsSingleton(cuts))
             | "SumImpressions" >> beam.CombineGlobally(temporal_split.sum_counts)
         )
         reports.extend([ordered[REPORTS], cuts | "ReportCuts" >> beam.Map(_report_cuts)])
@@ -172,7 +170,7 @@ class InteractionExampleGenExecutor(TableExampleGenExecutor):
             pipeline, rejected, reports, _table_names(data), rejected_rows_directory, exec_properties[REPORT_PATH_KEY]
         )
         splits = ordered["users"] | "Assemble" >> beam.ParDo(
-            _AssembleExamples(data),
+            AssembleExamples(data, folder),
             catalogue,
             beam.pvalue.AsSingleton(types),
             beam.pvalue.AsSingleton(cuts),
@@ -253,88 +251,10 @@ class InteractionExampleGen(TableExampleGen):
         )
 
 
-class _AssembleExamples(beam.DoFn):
-    """Emits `example_shards.ExampleBatch`es of one user, tagged by split."""
-
-    def __init__(self, data: DataConfig) -> None:
-        self._data = data
-
-    def process(
-        self,
-        user: UserEvents,
-        catalogue: Mapping[bytes, bytes],
-        context_types: Mapping[str, ColumnType],
-        cuts: Cuts,
-        shown: Mapping[int, int],
-    ) -> Iterator[beam.pvalue.TaggedOutput]:
-        user_id, user_columns, events, impressions = user
-        data = self._data
-        context = context_columns(data)
-        shards = {name: shard_count(count) for name, count in zip(SPLIT_NAMES, cuts.num_examples, strict=True)}
-        shards |= {name: shard_count(shown.get(at, 0)) for at, name in enumerate(IMPRESSION_SPLIT_NAMES)}
-        batches: dict[tuple[str, int], list[tuple[bytes, bytes]]] = collections.defaultdict(list)
-        user_part = encode_feature(features.USER_ID, ColumnType.STRING, [user_id]) + user_columns
-        histories = HistoryEncoder(events, data.history_length, data.feedback)
-        marker = encode_feature(features.IMPRESSION, ColumnType.INT, [1])
-        own = [event for event in events if not _is_earlier(event)]
-        for names, marks, rows in ((SPLIT_NAMES, b"", own), (IMPRESSION_SPLIT_NAMES, marker, impressions)):
-            for timestamp, simultaneous in itertools.groupby(rows, key=operator.itemgetter(0)):
-                split = names[SPLIT_NAMES.index(cuts.split_of(timestamp))]
-                time_part = encode_feature(features.TIMESTAMP, ColumnType.INT, [timestamp])
-                shared = marks + user_part + time_part + histories.before(timestamp)
-                for _, item_id, _, _, feedback, values in simultaneous:
-                    parts = [
-                        shared,
-                        encode_feature(features.ITEM_ID, ColumnType.STRING, [item_id]),
-                        catalogue[item_id],
-                        context.encode(values, context_types),
-                    ]
-                    if data.feedback and feedback is not None:
-                        parts.append(encode_feature(data.feedback, ColumnType.FLOAT, [feedback]))
-                    order = stable_hash(user_id, item_id, b"%d" % timestamp)
-                    shard = int.from_bytes(order, "big") % shards[split]
-                    batch = batches[split, shard]
-                    batch.append((order, join_features(parts)))
-                    if len(batch) == _EXAMPLES_PER_BATCH:
-                        yield beam.pvalue.TaggedOutput(split, ((shard, shards[split]), batch))
-                        del batches[split, shard]
-        for (split, shard), batch in batches.items():
-            yield beam.pvalue.TaggedOutput(split, ((shard, shards[split]), batch))
-
-
-def _order_user(propensity_index: int | None, user_id: bytes, groups: Mapping[str, Any]) -> Iterator[Any]:
-    rows = list(itertools.chain.from_iterable(groups["events"]))
-    own = [row for row in rows if not _is_earlier(row)]
-    if not own:
-        return
-    events, duplicates = order_events(row for row in rows if row[4] is not None)
-    impressions = sorted(row for row in own if propensity_index is not None and row[-1][propensity_index])
-    profiles = list(groups.get("users", [b""]))
-    yield user_id, b"".join(profiles), events, impressions
-    yield beam.pvalue.TaggedOutput(
-        REPORTS, {"interactions_duplicates": duplicates, "unknown_users": 0 if profiles else 1}
-    )
-
-
-def _timestamps(user: UserEvents) -> list[int]:
-    return [event[0] for event in user[2] if not _is_earlier(event)]
-
-
 def _earlier_files(directories: list[str], data: DataConfig) -> list[SourceFile]:
     """Returns the logs of earlier spans, which give history only: their files have numbers below 0."""
     files = [file for one in directories for file in find_files(one, "interactions", data.interactions)]
-    return [SourceFile(number - len(files), file.path) for number, file in enumerate(files)]
-
-
-def _is_earlier(event: Event) -> bool:
-    return event[2] < 0
-
-
-def _count_impressions(user: UserEvents, cuts: Cuts) -> dict[int, int]:
-    """Returns a user's impressions by number of the split, and under -1 those that were not taken."""
-    impressions = user[3]
-    counts = collections.Counter(SPLIT_NAMES.index(cuts.split_of(timestamp)) for timestamp, *_ in impressions)
-    return {**counts, -1: sum(row[4] is None for row in impressions)}
+    return [file._replace(number=number - len(files)) for number, file in enumerate(files)]
 
 
 def _report_impressions(shown: Mapping[int, int]) -> Report:

@@ -32,6 +32,7 @@ class SourceFile(NamedTuple):
     """Position among the table's files in order of their paths; of equal rows, that of the first file counts. Below 0
     for logs of earlier spans, which give history only."""
     path: str
+    size_in_bytes: int
 
 
 class Record(NamedTuple):
@@ -65,7 +66,7 @@ def find_files(directory: str, name: str, table: TableConfig) -> list[SourceFile
     for match in matches:
         if match.size_in_bytes == 0:
             raise DataQualityError(f"{name}: the file {match.path} is empty (0 bytes)")
-    return [SourceFile(index, path) for index, path in enumerate(match.path for match in matches)]
+    return [SourceFile(number, match.path, match.size_in_bytes) for number, match in enumerate(matches)]
 
 
 def read_records(path: str, name: str, table: TableConfig) -> Iterator[Record]:

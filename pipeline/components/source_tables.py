@@ -51,10 +51,11 @@ Row = tuple[tuple[Value, ...], ...]
 """The values of each of a row's columns, keys left out."""
 
 
-Event = tuple[int, bytes, int, int, float | None, Row]
+Event = tuple[Any, ...]
 """One row of a user: timestamp (seconds since 1970-01-01 UTC), item id, number of its file, line, feedback (0.0 if the
-log has none, None if the title was shown and not taken), values of the context columns. Events sort by time, then item,
-then order of appearance. A plain tuple, since Beam takes several times as long to encode named ones."""
+log has none, None if the title was shown and not taken), values of the context columns (`Row`); once joined by
+`catalogue_join`, also the encoded columns of the item. Events sort by time, then item, then order of appearance. A
+plain tuple, since named ones take several times as long to write and read."""
 
 
 class ColumnSet:
@@ -66,11 +67,12 @@ class ColumnSet:
 
     def __init__(self, table: TableConfig, taken: Iterable[str]) -> None:
         taken = set(taken)
-        columns = [
+        # In order of names: settings that went through a protocol buffer's map have lost theirs.
+        columns = sorted(
             (name, position, column)
             for position, (name, column) in enumerate(table.columns.items())
             if name not in taken
-        ]
+        )
         self.names = tuple(name for name, _, _ in columns)
         self.declared = {name: DECLARED_TYPES[column.type] for name, _, column in columns if column.type}
         self._parsers = [(name, at, column.separator, self.declared.get(name)) for name, at, column in columns]
@@ -82,6 +84,8 @@ class ColumnSet:
         Raises:
           ValueError: naming the column whose value does not parse.
         """
+        if not self._parsers:
+            return ()
         row = []
         for name, position, separator, declared in self._parsers:
             try:
@@ -160,50 +164,40 @@ class ReadInteractions(beam.DoFn):
 
     Takes `SourceFile`s and, as a side input, a mapping with the catalogue's item ids as keys. Emits
     `(user_id, list of Event)`, and under the tags `REJECTED`, `REPORTS` and `TYPES` pairs of table name and
-    `RejectedRow`, partial reports, and inferred types of the context columns.
+    `RejectedRow`, partial reports, and inferred types of the context columns. Without the side input items are not
+    looked up and types not inferred, and it emits `(item_id, (user_id, Event, RejectedRow))` instead, what is rejected
+    if there is no such item; see `catalogue_join`.
     """
 
     def __init__(self, data: DataConfig) -> None:
         self._data = data
 
-    def process(self, file: SourceFile, items: Mapping[bytes, bytes]) -> Iterator[Any]:
+    def process(self, file: SourceFile, items: Mapping[bytes, bytes] | None = None) -> Iterator[Any]:
         """Reads one file."""
-        data = self._data
-        order = list(data.interactions.columns)
-        user_at, item_at, time_at = (order.index(x) for x in (features.USER_ID, features.ITEM_ID, features.TIMESTAMP))
-        feedback_at = order.index(data.feedback or features.TIMESTAMP)
-        columns = context_columns(data)
-        inference = columns.new_inference()
-        shown = _ImpressionColumns(data) if data.propensity else None
+        context = context_columns(self._data)
+        parse = _EventParser(self._data, context, file.number)
         earlier = file.number < 0
-        parse_timestamp = column_values.TimestampParser(data.timestamp_unit, data.earliest, data.latest)
+        inference = context.new_inference()
 
-        def parse(record: Record) -> tuple[bytes, Event]:
-            cells = record.cells
-            user_id = _named(features.USER_ID, column_values.parse_key, cells[user_at])
-            item_id = _named(features.ITEM_ID, column_values.parse_key, cells[item_at])
-            timestamp = _named(features.TIMESTAMP, parse_timestamp, cells[time_at])
-            feedback: float | None = 0.0
-            if shown:
-                feedback = shown.check(cells)
-            elif data.feedback:
-                feedback = _named(data.feedback, column_values.parse_feedback, cells[feedback_at])
-            context = columns.parse(cells)
-            if earlier:
-                return user_id, (timestamp, item_id, file.number, record.line, feedback, context)
-            if item_id not in items:
-                raise ValueError(
-                    f"{features.ITEM_ID}: unknown item {item_id.decode()!r}; the catalogue has no such row"
-                )
-            inference.observe(context)
-            return user_id, (timestamp, item_id, file.number, record.line, feedback, context)
+        def check(record: Record) -> tuple[bytes, Event]:
+            user_id, event = parse(record)
+            if items is not None and not earlier:
+                if event[1] not in items:
+                    raise ValueError(unknown_item(event[1]))
+                inference.observe(event[5])
+            return user_id, event
 
+        rows = _read_file(file, "interactions", self._data.interactions, check)
+        if earlier:
+            rows = ((key, row, raw) for key, row, raw in rows if key is not None)
+        if items is None:
+            yield from _by_item(file, rows)
+            return
         by_user: dict[bytes, list[Event]] = collections.defaultdict(list)
         buffered = 0
-        for user_id, event in _read_file(file, "interactions", data.interactions, parse):
+        for user_id, event, _ in rows:
             if user_id is None:
-                if not earlier:
-                    yield event
+                yield event
                 continue
             by_user[user_id].append(event)
             buffered += 1
@@ -213,6 +207,59 @@ class ReadInteractions(beam.DoFn):
                 buffered = 0
         yield from by_user.items()
         yield beam.pvalue.TaggedOutput(TYPES, inference.types)
+
+
+class _EventParser:
+    """Parses rows of interactions; what it raises names the column."""
+
+    def __init__(self, data: DataConfig, context: ColumnSet, file_number: int) -> None:
+        order = list(data.interactions.columns)
+        self._user_at, self._item_at, self._time_at = (
+            order.index(name) for name in (features.USER_ID, features.ITEM_ID, features.TIMESTAMP)
+        )
+        self._feedback = data.feedback
+        self._feedback_at = order.index(data.feedback or features.TIMESTAMP)
+        self._context = context
+        self._shown = _ImpressionColumns(data) if data.propensity else None
+        self._file_number = file_number
+        self._parse_timestamp = column_values.TimestampParser(data.timestamp_unit, data.earliest, data.latest)
+        self._item_ids: dict[bytes, bytes] = {}
+
+    def __call__(self, record: Record) -> tuple[bytes, Event]:
+        """Returns the user's id and the event."""
+        line, cells, _, _ = record
+        name = features.USER_ID
+        try:
+            user_id = column_values.parse_key(cells[self._user_at])
+            name = features.ITEM_ID
+            item_id = column_values.parse_key(cells[self._item_at])
+            name = features.TIMESTAMP
+            timestamp = self._parse_timestamp(cells[self._time_at])
+            feedback: float | None = 0.0
+            if self._feedback and not self._shown:
+                name = self._feedback
+                feedback = column_values.parse_feedback(cells[self._feedback_at])
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from error
+        if self._shown:
+            feedback = self._shown.check(cells)
+        # One object for each title, which is held, and written aside, once.
+        item_id = self._item_ids.setdefault(item_id, item_id)
+        return user_id, (timestamp, item_id, self._file_number, line, feedback, self._context.parse(cells))
+
+
+def _by_item(file: SourceFile, rows: Iterable[tuple[bytes | None, Any, Any]]) -> Iterator[Any]:
+    for user_id, event, raw in rows:
+        if user_id is None:
+            yield event
+            continue
+        rejected = RejectedRow(file.path, event[3], unknown_item(event[1]), raw)
+        yield event[1], (user_id, event, rejected)
+
+
+def unknown_item(item_id: bytes) -> str:
+    """Returns why an interaction is rejected whose item is not in the catalogue."""
+    return f"{features.ITEM_ID}: unknown item {item_id.decode()!r}; the catalogue has no such row"
 
 
 def context_columns(data: DataConfig) -> ColumnSet:
@@ -278,15 +325,15 @@ class _ReadKeyedRows(beam.DoFn):
             inference.observe(row)
             return key, (file, record.line, row, record.raw)
 
-        for key, row in _read_file(file, self._name, self._table, parse):
+        for key, row, _ in _read_file(file, self._name, self._table, parse):
             yield row if key is None else (key, row)
         yield beam.pvalue.TaggedOutput(TYPES, inference.types)
 
 
 def _read_file(
     file: SourceFile, name: str, table: TableConfig, parse: Callable[[Record], tuple[bytes, Any]]
-) -> Iterator[tuple[bytes | None, Any]]:
-    """Yields what `parse` returns, and pairs of None and a tagged output for rejected rows and the report."""
+) -> Iterator[tuple[bytes | None, Any, Any]]:
+    """Yields what `parse` returns, and the raw row; for rejected rows and the report, None and a tagged output."""
     rows = 0
     try:
         for record in read_records(file.path, name, table):
@@ -294,15 +341,16 @@ def _read_file(
             reason = record.reason
             if reason is None:
                 try:
-                    yield parse(record)
+                    key, value = parse(record)
+                    yield key, value, record.raw
                     continue
                 except ValueError as error:
                     reason = str(error)
             rejected = RejectedRow(file.path, record.line, reason, record.raw)
-            yield None, beam.pvalue.TaggedOutput(REJECTED, (name, rejected))
+            yield None, beam.pvalue.TaggedOutput(REJECTED, (name, rejected)), None
     except DataQualityError as error:
-        yield None, beam.pvalue.TaggedOutput(REPORTS, {PROBLEMS: [str(error)]})
-    yield None, beam.pvalue.TaggedOutput(REPORTS, {f"{name}_rows": rows})
+        yield None, beam.pvalue.TaggedOutput(REPORTS, {PROBLEMS: [str(error)]}), None
+    yield None, beam.pvalue.TaggedOutput(REPORTS, {f"{name}_rows": rows}), None
 
 
 def _named(name: str, parser: Callable[[Any], Any], cell: Any) -> Any:

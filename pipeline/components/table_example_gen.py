@@ -12,6 +12,7 @@ from google.protobuf import json_format, struct_pb2
 from tfx import types
 from tfx.components.example_gen import base_example_gen_executor, component, driver, utils
 from tfx.components.util import examples_utils
+from tfx.dsl.io import fileio
 from tfx.orchestration import data_types
 from tfx.orchestration.data_types import RuntimeParameter
 from tfx.proto import example_gen_pb2
@@ -26,6 +27,9 @@ from pipeline.components.span_store import REPORT_FILE
 from pipeline.components.spans import Span, find_window, fingerprint_all, has_spans, split_directory
 
 REPORT_PATH_KEY = "report_path"
+SHUFFLE_FOLDER_KEY = "shuffle_folder"
+"""Property: a folder that all workers see, for the time of the Beam pipeline."""
+_SHUFFLE_FOLDER = ".shuffle"
 NEWEST_SPAN_KEY = "newest_span"
 """Number of the newest span to ingest, or `spans.LATEST`; only where the folder is one of spans."""
 REACH = "reach"
@@ -179,11 +183,20 @@ class TableExampleGenExecutor(base_example_gen_executor.BaseExampleGenExecutor, 
         Raises:
           DataQualityError: as `Do`.
         """
-        properties = {**exec_properties, REPORT_PATH_KEY: os.path.join(uri, REPORT_FILE)}
-        with self._make_beam_pipeline() as pipeline:
-            splits = self.GenerateExamplesByBeam(pipeline, properties)
-            for name, batches in splits.items():
-                _ = batches | f"WriteSplit[{name}]" >> WriteShards(split_folder(uri, name))
+        shuffle_folder = os.path.join(uri, _SHUFFLE_FOLDER)
+        properties = {
+            **exec_properties,
+            REPORT_PATH_KEY: os.path.join(uri, REPORT_FILE),
+            SHUFFLE_FOLDER_KEY: shuffle_folder,
+        }
+        fileio.makedirs(shuffle_folder)
+        try:
+            with self._make_beam_pipeline() as pipeline:
+                splits = self.GenerateExamplesByBeam(pipeline, properties)
+                for name, batches in splits.items():
+                    _ = batches | f"WriteSplit[{name}]" >> WriteShards(split_folder(uri, name))
+        finally:
+            fileio.rmtree(shuffle_folder)
         report = read_report(properties[REPORT_PATH_KEY])
         self.CheckReport(report, properties)
         return report

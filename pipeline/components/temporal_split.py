@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import apache_beam as beam
+import numpy as np
+import numpy.typing as npt
 
 from pipeline.data_config import SplitConfig
 
@@ -42,7 +44,7 @@ class Cuts(NamedTuple):
 
 
 class FindCuts(beam.PTransform):
-    """Turns lists of timestamps, in any grouping, into one `Cuts`.
+    """Turns lists or arrays of timestamps, in any grouping, into one `Cuts`.
 
     Without any event, all cuts and counts are 0.
     """
@@ -63,15 +65,16 @@ class FindCuts(beam.PTransform):
         )
 
 
-def count_days(timestamps: Iterable[int]) -> dict[int, int]:
+def count_days(timestamps: npt.ArrayLike) -> dict[int, int]:
     """Returns the number of events per day since 1970-01-01 UTC."""
-    return dict(collections.Counter(timestamp // _SECONDS_PER_DAY for timestamp in timestamps))
+    return _count(np.asarray(timestamps, np.int64) // _SECONDS_PER_DAY)
 
 
-def count_seconds(timestamps: Iterable[int], by_day: Mapping[int, int], splits: SplitConfig) -> dict[int, int]:
+def count_seconds(timestamps: npt.ArrayLike, by_day: Mapping[int, int], splits: SplitConfig) -> dict[int, int]:
     """Returns the number of events per second, within the days that hold a cut."""
-    days = {day for day, _ in _locate(by_day, cut_indices(sum(by_day.values()), splits))}
-    return dict(collections.Counter(time for time in timestamps if time // _SECONDS_PER_DAY in days))
+    days = [day for day, _ in _locate(by_day, cut_indices(sum(by_day.values()), splits))]
+    times = np.asarray(timestamps, np.int64)
+    return _count(times[np.isin(times // _SECONDS_PER_DAY, days)])
 
 
 def locate_cuts(by_second: Mapping[int, int], by_day: Mapping[int, int], splits: SplitConfig) -> Cuts:
@@ -104,6 +107,11 @@ def sum_counts(counts: Iterable[Mapping[int, int]]) -> dict[int, int]:
     for count in counts:
         total.update(count)
     return dict(total)
+
+
+def _count(values: np.ndarray) -> dict[int, int]:
+    keys, counts = np.unique(values, return_counts=True)
+    return dict(zip(keys.tolist(), counts.tolist(), strict=True))
 
 
 def _locate(counts: Mapping[int, int], indices: Iterable[int]) -> list[tuple[int, int]]:

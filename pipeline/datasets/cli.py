@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from pipeline.options import fail
+from pipeline.options import DEFAULT_CONFIG, ConfigOption, SetOption, fail, load_config_or_fail
 
 data_app = typer.Typer(no_args_is_help=True, help="Get or make a data set.")
 
@@ -67,3 +67,32 @@ def synthetic(
     if resume_share:
         resumes = measure_resumes(world, world.resume_log_probabilities, first_event)
         console.print(f"Among the titles seen, for the events that resume one: {resumes.ndcg:.4f}.", markup=False)
+
+
+@data_app.command(
+    "expand", epilog="Example: marquee data expand --interactions 1000000 --directory data/movielens-1m-expanded"
+)
+def expand_data(
+    directory: Annotated[Path, typer.Option(help="Folder to put it in.")],
+    interactions: Annotated[int, typer.Option(min=1, help="Events, about.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    item_copies: Annotated[int, typer.Option(min=1, help="Copies of the catalogue.")] = 4,
+    seed: Annotated[int, typer.Option(min=0, help="The same arguments write the same files.")] = 0,
+) -> None:
+    """Multiply a data set by fractal expansion, to see how a pipeline grows: the shape stays, the size does not."""
+    from pipeline.components.source_storage import DataQualityError
+    from pipeline.datasets.expand import ExpandError, expand
+    from pipeline.datasets.expand import overrides as expanded_overrides
+    from pipeline.datasets.folder import FolderError
+
+    data = load_config_or_fail(config, overrides).data
+    try:
+        made = expand(data, directory, interactions, item_copies, seed, Console(stderr=True))
+    except (ExpandError, DataQualityError, FolderError, OSError) as error:
+        raise fail(str(error)) from error
+    assignments = " ".join(f"--set '{assignment}'" for assignment in expanded_overrides(data, directory))
+    typer.echo(
+        f"{directory}: {made.interactions:,} interactions, {made.items:,} items, {made.users:,} users.\n"
+        f"marquee run --config {config} {assignments}"
+    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,21 @@ class FolderError(RuntimeError):
 
 
 def write_tables(directory: Path, tables: Mapping[str, Table]) -> None:
-    """Writes each table to `<name>.tsv` (UTF-8, header line) and the checksums of all of them.
+    """Writes each table to `<name>.tsv` (UTF-8, header line) and the checksums of all of them; see `new_folder`."""
+    with new_folder(directory) as folder:
+        for name, table in tables.items():
+            _write_table(folder / f"{name}.tsv", table)
 
-    Everything is written to a folder aside, which takes the directory's place once complete.
+
+@contextlib.contextmanager
+def new_folder(directory: Path) -> Iterator[Path]:
+    """Gives a folder aside to write files to, which takes the directory's place, with their checksums, once complete.
 
     Args:
       directory: the folder to create, or to replace if it holds nothing but an earlier writing's files.
-      tables: table name to table.
 
     Raises:
-      FolderError: if the directory holds files that this function did not write.
+      FolderError: if the directory holds files that were not written this way.
     """
     foreign = foreign_files(directory)
     if foreign:
@@ -44,8 +50,7 @@ def write_tables(directory: Path, tables: Mapping[str, Table]) -> None:
         # A folder inside, since the temporary one is readable by its owner only.
         complete = Path(aside) / "complete"
         complete.mkdir()
-        for name, table in tables.items():
-            _write_table(complete / f"{name}.tsv", table)
+        yield complete
         checksums = [f"{sha256_of(path)}  {path.name}\n" for path in sorted(complete.iterdir())]
         (complete / CHECKSUM_FILE).write_text("".join(checksums), encoding="utf-8")
         if directory.exists():
@@ -54,7 +59,7 @@ def write_tables(directory: Path, tables: Mapping[str, Table]) -> None:
 
 
 def damage(directory: Path) -> list[str]:
-    """Returns what is wrong with a folder that `write_tables` wrote: nothing if it is complete and unaltered."""
+    """Returns what is wrong with a folder that `new_folder` made: nothing if it is complete and unaltered."""
     try:
         expected = _read_checksums(directory)
     except FileNotFoundError:

@@ -16,6 +16,7 @@ from pipeline.data_config import TableConfig
 from tests.components.example_gen_runs import (
     Table,
     make_data,
+    read_records,
     read_rejected,
     read_split,
     run_example_gen,
@@ -104,7 +105,11 @@ def plain_log(count=20):
     return [["u1", f"i{number % 6}", START + number, 1 + number % 5] for number in range(count)]
 
 
-def test_outcomes_of_rows(tmp_path):
+JOINS = pytest.mark.parametrize("broadcast_mebibytes", [256, 0], ids=["broadcast", "shuffle"])
+
+
+@JOINS
+def test_outcomes_of_rows(tmp_path, broadcast_mebibytes):
     log = plain_log()
     log += [
         ["u1", "i0", START, 5],  # Repeats the first row.
@@ -122,7 +127,9 @@ def test_outcomes_of_rows(tmp_path):
     write_tables(tmp_path, log, ITEMS, [["u1", 20], ["u2", "twenty"], ["u1", 30]])
     with (tmp_path / "interactions.tsv").open("ab") as file:
         file.write(b"u1\ti\xff\t900000000\t1\n")
-    artifact = run(make_data(tmp_path, max_rejected_share=0.5), tmp_path)
+    data = make_data(tmp_path, max_rejected_share=0.5, broadcast_mebibytes=broadcast_mebibytes)
+    artifact = run(data, tmp_path)
+    assert not Path(artifact.uri, ".shuffle").exists()
     reasons = {line: reason for line, reason, _ in read_rejected(tmp_path / "rejected" / "interactions.jsonl")}
     assert list(reasons) == list(range(24, 34))
     for line, reason in (
@@ -229,6 +236,9 @@ def test_all_formats_give_the_same_examples_in_the_same_order(tmp_path):
     assert outputs[0]["train"][0].keys() >= {"device", "genres", "history_rating"}
     assert sum(map(len, outputs[0].values())) == len({*zip(log["user"], log["item"], log["time"], strict=True)})
     assert all(output == outputs[0] for output in outputs)
+    shuffled = run(data.model_copy(update={"broadcast_mebibytes": 0}), folder / "shuffled")
+    for split in SPLITS:
+        assert read_records(shuffled.uri, split) == read_records(folder / "out", split)
     times = [example["timestamp"][0] for example in outputs[0]["train"]]
     assert times != sorted(times), "examples are shuffled"
 
