@@ -175,6 +175,40 @@ def bench(config: ConfigOption = DEFAULT_CONFIG, overrides: SetOption = []) -> N
         raise fail(str(error)) from error
 
 
+@app.command(name="bench-scale", epilog="Example: marquee bench-scale --sizes 100000,1000000 --output scale.json")
+def bench_scale(
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    sizes: Annotated[str, typer.Option(help="Interactions, about, in ascending order.")] = "100000,1000000,10000000",
+    until: Annotated[str, typer.Option(help="The last component to measure.")] = "RecommenderEvaluator",
+    output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+) -> None:
+    """Measure how each component grows with the log, on expansions of the data."""
+    from pipeline import scale_benchmark
+    from pipeline.benchmark import BenchmarkError
+    from pipeline.datasets.expand import ExpandError
+
+    settings = load_config_or_fail(config, overrides)
+    require_data(settings)
+    if until not in scale_benchmark.COMPONENTS:
+        raise fail(f"--until: expected one of {', '.join(scale_benchmark.COMPONENTS)}; received {until!r}")
+    try:
+        numbers = [int(size) for size in sizes.split(",")]
+    except ValueError as error:
+        raise fail(f"--sizes: expected whole numbers with commas between; received {sizes!r}") from error
+    if numbers != sorted(set(numbers)):
+        raise fail(f"--sizes: expected ascending numbers; received {sizes!r}")
+    components = scale_benchmark.COMPONENTS[: scale_benchmark.COMPONENTS.index(until) + 1]
+    console = Console()
+    try:
+        figures = scale_benchmark.run_scale_benchmark(config, overrides, numbers, components, console)
+    except (BenchmarkError, ExpandError, DataQualityError, OSError) as error:
+        raise fail(str(error)) from error
+    scale_benchmark.print_scale(figures, console)
+    if output:
+        output.write_text(scale_benchmark.to_json(figures), encoding="utf-8")
+
+
 @app.command(
     name="compile",
     epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0",

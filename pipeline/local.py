@@ -48,24 +48,29 @@ class WorkspaceBusyError(RuntimeError):
     """Another run is using the workspace."""
 
 
-def run_locally(config: PipelineConfig, console: Console, build: Build | None = None) -> None:
+def run_locally(config: PipelineConfig, console: Console, build: Build | None = None, until: str | None = None) -> None:
     """Runs the pipeline, telling of each component as it ends.
 
     Args:
       config: what to run.
       console: where progress goes.
       build: see `run_pipeline`; by default it builds that of `create_pipeline`.
+      until: see `run_pipeline`.
 
     Raises:
       PipelineFailedError: if a component failed; nothing after it was started.
       WorkspaceBusyError: if another run is using the workspace.
     """
     with exclusive(Path(config.workspace)):
-        run_pipeline(config, console, build or _build)
+        run_pipeline(config, console, build or _build, until=until)
 
 
 def run_pipeline(
-    config: PipelineConfig, console: Console, build: Build, listeners: Sequence[logging.Handler] = ()
+    config: PipelineConfig,
+    console: Console,
+    build: Build,
+    listeners: Sequence[logging.Handler] = (),
+    until: str | None = None,
 ) -> None:
     """Runs a pipeline in a workspace whose lock is held; see `exclusive`.
 
@@ -74,6 +79,7 @@ def run_pipeline(
       console: where progress goes.
       build: returns the pipeline to run, recorded in ML Metadata at the configuration's `metadata_path`.
       listeners: what else is told the runner's messages, after the terminal.
+      until: id of the last component to run, with all that it needs; by default all run.
 
     Raises:
       PipelineFailedError: if a component failed; nothing after it was started.
@@ -81,6 +87,7 @@ def run_pipeline(
     started = time.monotonic()
     with console.status("Loading TensorFlow and TFX …"):
         from tfx.orchestration.local.local_dag_runner import LocalDagRunner
+        from tfx.orchestration.pipeline import RunOptions
 
         pipeline = build(_with_worker_code(config))
     console.print(f"  [dim]loaded TensorFlow and TFX in {time.monotonic() - started:.1f} s[/dim]")
@@ -90,7 +97,7 @@ def run_pipeline(
         # Only what another run, or somebody by hand, has undone: a push that stands is found in the cache.
         retire_undone_pushes(config.metadata_path)
         try:
-            LocalDagRunner().run(pipeline)
+            LocalDagRunner().run(pipeline, run_options=RunOptions(to_nodes=[until]) if until else None)
         except Exception as error:
             logging.getLogger(PROJECT_LOGGER).exception("The pipeline failed.")
             handler.fail()

@@ -37,7 +37,7 @@ def test_all_pairs_of_a_key_are_in_one_bucket(
         spill.start_bundle()
         spilled = [one for pair in pairs for one in spill.process(pair)]
         spilled += [one.value for one in spill.finish_bundle()]
-    by_bucket = collections.defaultdict(list)
+    by_bucket: dict[int, list] = collections.defaultdict(list)
     for bucket, one in spilled:
         by_bucket[bucket].extend(read_pairs([one]))
     assert set(by_bucket) <= set(range(buckets))

@@ -93,7 +93,7 @@ def test_a_configuration_reads_the_expansion(source: Path, tmp_path: Path) -> No
     assert command[:4] == ["marquee", "run", "--config", "synthetic"]
     assignments = [word.strip("'") for word in command[5::2]]
     data = load_config("synthetic", assignments).data
-    types = {}
+    types: dict[str, str] = {}
     for name, table in (("interactions", data.interactions), ("items", data.items), ("users", data.users)):
         assert table is not None
         columns = ColumnSet(table, COLUMNS[name])
@@ -102,7 +102,7 @@ def test_a_configuration_reads_the_expansion(source: Path, tmp_path: Path) -> No
             for record in read_records(file.path, name, table):
                 inference.observe(columns.parse(record.cells))
         types |= {column: kind.name for column, kind in inference.types.items()}
-    expected = {}
+    expected: dict[str, str] = {}
     source_data = load_config("synthetic", [f"data.directory={source}"]).data
     for name, table in (("items", source_data.items), ("users", source_data.users)):
         assert table is not None

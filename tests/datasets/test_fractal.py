@@ -13,7 +13,8 @@ from pipeline.datasets.fractal import FractalExpansion, scale_to_sum, shrink
 DAY = 86_400
 
 
-def heavy_tailed_log(events: int = 6000, users: int = 200, items: int = 150) -> tuple[np.ndarray, ...]:
+def heavy_tailed_log() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    events, users, items = 6000, 200, 150
     rng = np.random.default_rng(5)
     pairs = rng.permutation(users * items)
     weight = 1 / (1 + pairs // items) ** 0.7 / (1 + pairs % items) ** 0.9
@@ -39,7 +40,7 @@ def test_the_size_is_as_asked(interactions: int, item_copies: int) -> None:
 def test_events_are_copies_moved_by_whole_days() -> None:
     users, items, timestamps = heavy_tailed_log()
     plan = FractalExpansion(users, items, timestamps, 30_000, 3, seed=1)
-    seen = set()
+    seen: set[tuple] = set()
     for number, block in enumerate(blocks(plan)):
         assert (np.diff(block.item_copies) >= 0).all()
         moved = block.timestamps - timestamps[block.rows]
