@@ -16,8 +16,8 @@ REST_ADDRESS ?=
 MODELS ?=
 
 ENVIRONMENT = $(PYTHON) -I pipeline/environment.py
-# Two processes, each with whole files, whose tests share what is slow to make.
-IN_PARALLEL = -n 2 --dist loadfile
+# Two processes, each with whole files, whose tests share what is slow to make. Long files come first; see conftest.
+IN_PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 FAST = not slow and not real_data and (not end_to_end or small_run)
 
 .DEFAULT_GOAL := help

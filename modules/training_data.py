@@ -20,6 +20,8 @@ EVENT_WEIGHT = "event_weight"
 
 _SHUFFLE_BUFFER = 200_000
 _READ_BATCH_SIZE = 8192
+_MOST_KEPT_BYTES = 512 << 20
+"""Size of a split's compressed files up to which its examples are kept in memory; they take several times as much."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +105,9 @@ class TrainingData:
     ) -> tf.data.Dataset:
         """Returns the batches of a split, dictionaries of `[batch, ...]` tensors.
 
-        Serialized examples are decompressed once and kept in memory, shuffled and then parsed batch by batch, which
-        is several times faster than to parse and shuffle them one by one.
+        Serialized examples are decompressed once and kept in memory, if the split is not too large for that, shuffled
+        and then parsed batch by batch, which is several times faster than to parse and shuffle them one by one. Of
+        larger splits, every pass shuffles the files, whose examples are in random order already, and a part at a time.
 
         Args:
           split: name of the split.
@@ -112,10 +115,22 @@ class TrainingData:
           shuffle_seed: seed of a new order for every pass, or None for the order of the files.
           columns: the only features to parse; None for all, and the `EVENT_WEIGHT` where interactions are weighed.
         """
-        dataset = tf.data.TFRecordDataset(list(self.files[split]), compression_type="GZIP").cache()
+        dataset = self._serialized(split, shuffle_seed)
         if shuffle_seed is not None:
             dataset = dataset.shuffle(_SHUFFLE_BUFFER, seed=shuffle_seed, reshuffle_each_iteration=True)
-        dataset = dataset.batch(batch_size, drop_remainder=shuffle_seed is not None)
+        return self._parse(dataset.batch(batch_size, drop_remainder=shuffle_seed is not None), split, columns)
+
+    def _serialized(self, split: str, shuffle_seed: int | None) -> tf.data.Dataset:
+        files = list(self.files[split])
+        if sum(tf.io.gfile.stat(path).length for path in files) <= _MOST_KEPT_BYTES:
+            return tf.data.TFRecordDataset(files, compression_type="GZIP").cache()
+        paths = tf.data.Dataset.from_tensor_slices(files)
+        if shuffle_seed is not None:
+            paths = paths.shuffle(len(files), seed=shuffle_seed, reshuffle_each_iteration=True)
+        return tf.data.TFRecordDataset(paths, compression_type="GZIP")
+
+    def _parse(self, dataset: tf.data.Dataset, split: str, columns: Sequence[str] | None) -> tf.data.Dataset:
+        """Parses batches of serialized examples."""
         spec = {name: self.feature_spec[name] for name in (self.feature_spec if columns is None else columns)}
         weighting = self.weighting if columns is None and split in (TRAIN, VALIDATION) else None
 
@@ -139,7 +154,8 @@ class TrainingData:
         for name, values in parts.items():  # A split may be without examples.
             spec = self.feature_spec[name]
             values.append(np.empty([0, *spec.shape], spec.dtype.as_numpy_dtype))
-        for batch in self.batches(split, _READ_BATCH_SIZE, columns=columns):
+        serialized = tf.data.TFRecordDataset(list(self.files[split]), compression_type="GZIP")
+        for batch in self._parse(serialized.batch(_READ_BATCH_SIZE), split, columns):
             for name, values in parts.items():
                 values.append(batch[name].numpy())
         return {name: np.concatenate(values) for name, values in parts.items()}

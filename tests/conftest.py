@@ -15,6 +15,11 @@ hypothesis.settings.register_profile("marquee", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("marquee")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Puts whole pipelines first, lest one process be left with a long file while the other has nothing to do."""
+    items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
+
+
 @pytest.fixture(autouse=True)
 def _keep_verbosity() -> Iterator[None]:
     """Commands set how much absl logs, for the whole process: the next test must not notice."""

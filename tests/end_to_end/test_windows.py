@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 from google.protobuf import text_format
+from rich.console import Console
 from tensorflow_metadata.proto.v0 import schema_pb2
 from typer.testing import CliRunner
 
 from pipeline.cli import app
 from pipeline.config import PipelineConfig
 from pipeline.datasets.folder import write_tables
-from pipeline.local import PipelineFailedError
+from pipeline.local import PipelineFailedError, run_locally
 from pipeline.metadata import open_metadata
 from pipeline.run_outputs import outputs_by_node
 from pipeline.runs import RunStore
@@ -176,17 +177,13 @@ def test_nothing_new_is_said_at_once(runs: Runs):
 
 
 def test_what_is_kept_gives_the_same_features_as_a_fresh_workspace(runs: Runs):
-    popularity = ("model.family=popularity", "model.settings={}")
-    fresh = run(_config(runs.folder, f"workspace={runs.folder / 'fresh'}", *popularity))
-    assets = [
-        {
-            path.name: path.read_bytes()
-            for path in Path(
-                _uri(one.config, "Transform", "TransformGraph", one.report.run_id), "transform_fn", "assets"
-            ).iterdir()
-        }
-        for one in (runs.second, fresh)
-    ]
+    fresh = _config(runs.folder, f"workspace={runs.folder / 'fresh'}")
+    run_locally(fresh, Console(quiet=True), until="Transform")
+    assets = []
+    for config, number in ((runs.second.config, 1), (fresh, 0)):
+        run_id = RunStore(config.metadata_path).run_ids()[number]
+        folder = Path(_uri(config, "Transform", "TransformGraph", run_id), "transform_fn", "assets")
+        assets.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert assets[0] == assets[1]
     assert assets[0]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -50,12 +52,19 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> SmallWorld:
 
 
 @pytest.fixture(scope="session")
-def serve(world: SmallWorld) -> Callable[[str], ServedModel]:
-    """Trains a family with the Trainer's entry point, and loads what it wrote; once for each."""
+def serve(world: SmallWorld, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], ServedModel]:
+    """Trains a family with the Trainer's entry point, and loads what it wrote; once for each, in any of the workers."""
+    own = tmp_path_factory.getbasetemp()
+    shared = own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
 
     @functools.cache
     def train_and_load(family: str) -> ServedModel:
-        return ServedModel(family, SETTINGS[family], world.train(family, family, SETTINGS[family]))
+        trained = shared / f"served-{family}"
+        with open(f"{trained}.lock", "w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not trained.exists():
+                trained.symlink_to(world.train(family, family, SETTINGS[family]))
+        return ServedModel(family, SETTINGS[family], trained.resolve())
 
     return train_and_load
 

@@ -142,6 +142,7 @@ def test_a_large_sample_of_candidates_gives_about_the_full_softmax(world, log):
     assert actual == pytest.approx(expected, rel=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["transformer", "gru"])
 def test_learns_what_popularity_cannot_know(world, family):
     context = world.fit_context()
@@ -167,6 +168,7 @@ def test_works_with_any_feature_groups(world, family, groups):
     assert np.isfinite(scores).all() and scores.shape[1] == world.catalogue.size
 
 
+@pytest.mark.slow
 def test_a_final_fit_takes_the_passes_that_were_best_and_the_later_data(world):
     context = world.fit_context()
     recommender = create_recommender("transformer", {"dimension": 4, "hidden_units": 4, "max_epochs": 2})

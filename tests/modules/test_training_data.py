@@ -3,7 +3,15 @@
 import numpy as np
 import pytest
 
+from modules import training_data
 from modules.training_data import TrainingData
+
+
+@pytest.fixture(params=["kept", "streamed"])
+def _memory(request, monkeypatch):
+    """Splits are small enough to be kept in memory, or too large for that."""
+    if request.param == "streamed":
+        monkeypatch.setattr(training_data, "_MOST_KEPT_BYTES", 0)
 
 
 def _orders(data, passes, **arguments):
@@ -15,6 +23,7 @@ def _orders(data, passes, **arguments):
     ]
 
 
+@pytest.mark.usefixtures("_memory")
 def test_without_a_seed_every_example_comes_once_in_the_order_of_the_files(world):
     first, second = _orders(world.data, 2, batch_size=100)
     assert first == second and len(first) == len(world.rows["train"])
@@ -23,6 +32,7 @@ def test_without_a_seed_every_example_comes_once_in_the_order_of_the_files(world
     assert sizes == [1900, len(world.rows["train"]) - 1900]
 
 
+@pytest.mark.usefixtures("_memory")
 def test_a_seed_gives_the_same_new_orders_every_time(world):
     first, second = _orders(world.data, 2, batch_size=100, shuffle_seed=3)
     again, _ = _orders(world.data, 2, batch_size=100, shuffle_seed=3)
@@ -32,6 +42,12 @@ def test_a_seed_gives_the_same_new_orders_every_time(world):
     assert len(first) == len(second) == whole_batches
     (in_order,) = _orders(world.data, 1, batch_size=100)
     assert len(set(in_order) - set(first)) <= len(in_order) - whole_batches
+
+
+def test_columns_are_read_whole(world):
+    columns = world.data.read("train", ["timestamp", "history_item_ids"])
+    assert columns["timestamp"].tolist() == [row["timestamp"][0] for row in world.rows["train"]]
+    assert columns["history_item_ids"].shape == (len(world.rows["train"]), world.data.length_of("history_item_ids"))
 
 
 def test_seen_titles_stay_sparse(world):

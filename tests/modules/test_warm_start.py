@@ -59,10 +59,12 @@ def test_other_ids_of_the_same_tokens_do_not_change_a_score(family, permuted, wo
     assert model["rows"]["carried"] > 100
     before = _scores(serve(family).directory / "model", world)
     np.testing.assert_allclose(_scores(began / "model", permuted), before, rtol=1e-3, atol=1e-4)
-    cold = permuted.train(f"cold_{family}", family, settings)
-    assert np.abs(_scores(cold / "model", permuted) - before).max() > 0.01
+    if family == "two_tower":
+        cold = permuted.train(f"cold_{family}", family, settings)
+        assert np.abs(_scores(cold / "model", permuted) - before).max() > 0.01
 
 
+@pytest.mark.slow
 def test_a_second_fit_goes_on_where_the_first_one_ended(permuted, serve, pushed):
     base = pushed("two_tower")
     again = permuted.train(
@@ -75,6 +77,7 @@ def test_a_second_fit_goes_on_where_the_first_one_ended(permuted, serve, pushed)
     assert report["epochs"][0]["loss"] < _report(serve("two_tower").directory)["epochs"][0]["loss"]
 
 
+@pytest.mark.slow
 def test_what_has_another_shape_stays_fresh_and_is_named(world, pushed):
     settings = {**SETTINGS["two_tower"], "hidden_units": 12, "max_epochs": 1}
     report = _report(world.train("wider", "two_tower", settings, base_model=pushed("two_tower")))
@@ -86,6 +89,7 @@ def test_what_has_another_shape_stays_fresh_and_is_named(world, pushed):
     assert "fresh: query_tower/_hidden/bias" in model["told"]
 
 
+@pytest.mark.slow
 def test_a_base_model_of_another_family_means_a_cold_start(world, serve, pushed):
     settings = SETTINGS["two_tower"]
     other = world.train("other", "two_tower", settings, base_model=pushed("ease"))
