@@ -20,7 +20,7 @@ EVENT_WEIGHT = "event_weight"
 
 _SHUFFLE_BUFFER = 200_000
 _READ_BATCH_SIZE = 8192
-_MOST_KEPT_BYTES = 512 << 20
+_MOST_KEPT_BYTES = 128 << 20
 """Size of a split's compressed files up to which its examples are kept in memory; they take several times as much."""
 
 

@@ -92,7 +92,7 @@ def run_scale_benchmark(
                 config = load_config(name_or_path, settings)
                 seconds = RunStore(config.metadata_path).report().components[component].seconds
                 figures.append(ComponentFigures(component, made.interactions, seconds, process.peak_mebibytes))
-                console.print(describe(figures[-1]), highlight=False)
+                console.print(describe(figures[-1]), highlight=False, soft_wrap=True)
     return figures
 
 

@@ -15,7 +15,7 @@ from tests.modules.served_model import ServedModel
 from tests.modules.small_world import SmallWorld, make_small_world
 
 SMALL = {"dimension": 8, "hidden_units": 16}
-QUICK_FAMILIES = ("ease", "popularity", "ranker", "transformer", "two_tower")
+QUICK_FAMILIES = ("ease", "popularity", "transformer", "two_tower")
 """One of each kind; the contract of the others is left out where only the fast tests run."""
 
 SETTINGS: dict[str, dict[str, Any]] = {
