@@ -18,6 +18,7 @@ import tensorflow_transform as tft
 from tfx.components.trainer.fn_args_utils import FnArgs
 
 from modules.artifact_files import TRAINING_REPORT
+from modules.distribution import is_chief, training_strategy
 from modules.features import ColumnTable, Role
 from modules.hyperparameters import read_settings
 from modules.memory import watch_memory
@@ -60,6 +61,7 @@ def run_fn(fn_args: FnArgs) -> None:
 
 
 def _fit_and_export(fn_args: FnArgs) -> None:
+    strategy = training_strategy()
     config = fn_args.custom_config
     inputs = read_training_inputs(fn_args)
     columns, transform, data, catalogue = inputs.columns, inputs.transform, inputs.data, inputs.catalogue
@@ -84,7 +86,7 @@ def _fit_and_export(fn_args: FnArgs) -> None:
     if fn_args.base_model and base_model is None:
         logger.info("cold start: %s", no_base_model)
     context = inputs.fit_context(config["model"]["seed"], fn_args.model_run_dir, logger.info, base_model)
-    with watch_memory() as memory:
+    with watch_memory() as memory, strategy.scope():
         started = time.monotonic()
         scorer, report = recommender.fit(data, catalogue, context)
         fit_seconds = time.monotonic() - started
@@ -94,6 +96,9 @@ def _fit_and_export(fn_args: FnArgs) -> None:
             scorer = recommender.refit(data, catalogue, context, scorer, report)
             fit_seconds += time.monotonic() - started
 
+    if not is_chief(strategy):
+        logger.info("The chief exports the model.")
+        return
     reward_model = read_reward_model(
         data, columns, inputs.features.item_vocabulary_size, config.get("policy_positions", 1)
     )

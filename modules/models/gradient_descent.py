@@ -14,6 +14,7 @@ import tensorflow_recommenders as tfrs
 from pydantic import Field
 
 from modules.catalogue import Catalogue
+from modules.distribution import share_of_worker
 from modules.models.base import EpochReport, FitContext, FitReport, RecommenderConfig
 from modules.models.base_model import TrainedModel
 from modules.models.validation import CatalogueScorer, Validator
@@ -113,6 +114,8 @@ def fit_with_early_stopping(
             f"the train split holds {num_examples} examples, less than one batch; "
             f"received model.settings.batch_size {config.batch_size}"
         )
+    strategy = tf.distribute.get_strategy()
+    batches, steps = share_of_worker(batches, steps, strategy)
     continues = _continue_base_model(scorer, context)
     learning_rate = config.learning_rate
     if continues and context.base_model is not None:
@@ -129,13 +132,15 @@ def fit_with_early_stopping(
     optimizer = tf.keras.optimizers.AdamW(schedule, weight_decay=config.weight_decay, clipnorm=_CLIP_NORM)
     optimizer.build(model.trainable_variables)
 
-    averages = [tf.Variable(v, trainable=False) for v in model.trainable_variables] if config.weight_average else []
+    averages = [
+        tf.Variable(v, trainable=False, aggregation=tf.VariableAggregation.MEAN)
+        for v in (model.trainable_variables if config.weight_average else [])
+    ]
 
-    # Traced once, without AutoGraph, which would take most of the first pass.
-    @tf.function(input_signature=[batches.element_spec], autograph=False)
-    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+    def learn(batch: dict[str, tf.Tensor]) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            loss = model.compute_loss(batch, training=True)
+            # The optimizer adds up the gradients of all workers.
+            loss = model.compute_loss(batch, training=True) / strategy.num_replicas_in_sync
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         for average, variable in zip(averages, model.trainable_variables if averages else [], strict=True):
@@ -143,6 +148,11 @@ def fit_with_early_stopping(
             momentum = tf.minimum(config.weight_average, 1.0 - 1.0 / tf.cast(optimizer.iterations, tf.float32))
             average.assign(momentum * average + (1.0 - momentum) * variable)
         return loss
+
+    # Traced once, without AutoGraph, which would take most of the first pass.
+    @tf.function(input_signature=[batches.element_spec], autograph=False)
+    def train_step(batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(learn, args=(batch,)), axis=None)
 
     metric = metric or ValidationMetric(
         "NDCG@10", Validator(scorer, data, catalogue, context.inputs.item_vocabulary_size).ndcg

@@ -114,31 +114,41 @@ class SmallWorld:
         **config: Any,
     ) -> Path:
         """Runs the Trainer with more in `custom_config`; returns the folder with `model` and `run`."""
+        trainer.run_fn(self.fn_args(name, family, settings, seed, base_model, **config))
+        return self.directory / name
+
+    def fn_args(
+        self,
+        name: str,
+        family: str,
+        settings: Mapping[str, Any],
+        seed: int = 5,
+        base_model: str | None = None,
+        **config: Any,
+    ) -> FnArgs:
+        """Returns what the Trainer is told."""
         directory = self.directory / name
-        trainer.run_fn(
-            FnArgs(
-                train_files=[self.pattern("train")],
-                eval_files=[self.pattern("eval")],
-                schema_path=str(self.directory / "schema.pbtxt"),
-                transform_output=str(self.directory / "transform"),
-                transform_graph_path=str(self.directory / "transform"),
-                serving_model_dir=str(directory / "model"),
-                model_run_dir=str(directory / "run"),
-                base_model=base_model,
-                custom_config={
-                    "catalogue_files": self.pattern("catalogue"),
-                    "model": {"family": family, "settings": dict(settings), "seed": seed, "refit": False},
-                    "feature_groups": list(GROUPS),
-                    "quantile_buckets": QUANTILE_BUCKETS,
-                    "bands": BANDS,
-                    "top_k": TOP_K,
-                    "like_threshold": LIKE_THRESHOLD,
-                    "genre_feature": "genres",
-                    **config,
-                },
-            )
+        return FnArgs(
+            train_files=[self.pattern("train")],
+            eval_files=[self.pattern("eval")],
+            schema_path=str(self.directory / "schema.pbtxt"),
+            transform_output=str(self.directory / "transform"),
+            transform_graph_path=str(self.directory / "transform"),
+            serving_model_dir=str(directory / "model"),
+            model_run_dir=str(directory / "run"),
+            base_model=base_model,
+            custom_config={
+                "catalogue_files": self.pattern("catalogue"),
+                "model": {"family": family, "settings": dict(settings), "seed": seed, "refit": False},
+                "feature_groups": list(GROUPS),
+                "quantile_buckets": QUANTILE_BUCKETS,
+                "bands": BANDS,
+                "top_k": TOP_K,
+                "like_threshold": LIKE_THRESHOLD,
+                "genre_feature": "genres",
+                **config,
+            },
         )
-        return directory
 
 
 def make_small_world(directory: Path) -> SmallWorld:
