@@ -20,9 +20,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
 
 
+_VERBOSITY = logging.get_verbosity()
+
+
 @pytest.fixture(autouse=True)
 def _keep_verbosity() -> Iterator[None]:
-    """Commands set how much absl logs, for the whole process: the next test must not notice."""
-    verbosity = logging.get_verbosity()
+    """Commands, also those that other fixtures run, set how much absl logs in this process: no test must notice."""
+    logging.set_verbosity(_VERBOSITY)
     yield
-    logging.set_verbosity(verbosity)
+    logging.set_verbosity(_VERBOSITY)
