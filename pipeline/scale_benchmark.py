@@ -30,7 +30,6 @@ COMPONENTS = (
     "RecommenderTrainer",
     "RecommenderEvaluator",
 )
-SIZES = (100_000, 1_000_000, 10_000_000)
 EXPANSION = {"item_copies": 4, "seed": 0}
 
 # One pass over the data, of a model whose step does not depend on how many titles there are.

@@ -11,7 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from pipeline.components.source_files import find_files, read_records
 from pipeline.components.source_tables import ColumnSet
+from pipeline.config import load_config
+from pipeline.data_config import DataConfig
 from pipeline.datasets.folder import damage, write_tables
 from pipeline.datasets.synthetic import SyntheticWorld
 
@@ -46,6 +49,20 @@ def read(path: Path) -> list[dict]:
 
 def base(key: str) -> str:
     return key.rsplit("-", 1)[0]
+
+
+def inferred_types(data: DataConfig, *names: str) -> dict[str, str]:
+    """Returns the types that ingestion infers for the columns of some tables, by column."""
+    types: dict[str, str] = {}
+    for name in names:
+        table = getattr(data, name)
+        columns = ColumnSet(table, COLUMNS[name])
+        inference = columns.new_inference()
+        for file in find_files(data.directory, name, table):
+            for record in read_records(file.path, name, table):
+                inference.observe(columns.parse(record.cells))
+        types |= {column: kind.name for column, kind in inference.types.items()}
+    return types
 
 
 def test_tables_are_copies_of_the_source(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,33 +102,13 @@ def test_the_same_arguments_write_the_same_files(source: Path, tmp_path: Path) -
 
 
 def test_a_configuration_reads_the_expansion(source: Path, tmp_path: Path) -> None:
-    from pipeline.components.source_files import find_files, read_records
-    from pipeline.config import load_config
-
     result = expand(source, tmp_path / "large", "--interactions", "2000")
     command = result.output.strip().splitlines()[-1].split()
     assert command[:4] == ["marquee", "run", "--config", "synthetic"]
     assignments = [word.strip("'") for word in command[5::2]]
     data = load_config("synthetic", assignments).data
-    types: dict[str, str] = {}
-    for name, table in (("interactions", data.interactions), ("items", data.items), ("users", data.users)):
-        assert table is not None
-        columns = ColumnSet(table, COLUMNS[name])
-        inference = columns.new_inference()
-        for file in find_files(data.directory, name, table):
-            for record in read_records(file.path, name, table):
-                inference.observe(columns.parse(record.cells))
-        types |= {column: kind.name for column, kind in inference.types.items()}
-    expected: dict[str, str] = {}
-    source_data = load_config("synthetic", [f"data.directory={source}"]).data
-    for name, table in (("items", source_data.items), ("users", source_data.users)):
-        assert table is not None
-        columns = ColumnSet(table, COLUMNS[name])
-        inference = columns.new_inference()
-        for file in find_files(source_data.directory, name, table):
-            for record in read_records(file.path, name, table):
-                inference.observe(columns.parse(record.cells))
-        expected |= {column: kind.name for column, kind in inference.types.items()}
+    types = inferred_types(data, "interactions", "items", "users")
+    expected = inferred_types(load_config("synthetic", [f"data.directory={source}"]).data, "items", "users")
     assert {name: types[name] for name in expected} == expected
     assert expected
 

@@ -104,17 +104,9 @@ class SmallWorld:
         inputs = build_model_inputs(self.columns, self.transform, groups, QUANTILE_BUCKETS)
         return FitContext(inputs, seed, str(self.directory / "logs"), lambda line: None, LIKE_THRESHOLD)
 
-    def train(
-        self,
-        name: str,
-        family: str,
-        settings: Mapping[str, Any],
-        seed: int = 5,
-        base_model: str | None = None,
-        **config: Any,
-    ) -> Path:
-        """Runs the Trainer with more in `custom_config`; returns the folder with `model` and `run`."""
-        trainer.run_fn(self.fn_args(name, family, settings, seed, base_model, **config))
+    def train(self, name: str, family: str, settings: Mapping[str, Any], **further: Any) -> Path:
+        """Runs the Trainer with `fn_args` of these arguments; returns the folder with `model` and `run`."""
+        trainer.run_fn(self.fn_args(name, family, settings, **further))
         return self.directory / name
 
     def fn_args(
@@ -126,7 +118,7 @@ class SmallWorld:
         base_model: str | None = None,
         **config: Any,
     ) -> FnArgs:
-        """Returns what the Trainer is told."""
+        """Returns what the Trainer is told, with more in `custom_config`."""
         directory = self.directory / name
         return FnArgs(
             train_files=[self.pattern("train")],
