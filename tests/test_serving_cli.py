@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pipeline.cli import app
+from tests.free_ports import free_ports
 from tests.serving import saved_models
 from tests.serving.certificates import Authority, KeyPair
 from tests.serving.misbehaving_servers import HttpServer, RawServer
@@ -60,11 +61,7 @@ def options(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
             publish(export_recommender(folder / f"model{version}", first=first), base_path, version)
     config = base_path.with_name("models.config")
     config.write_text(CONFIG.format(base_path=base_path), encoding="utf-8")
-    with socket.socket() as free, socket.socket() as also_free:
-        ports = []
-        for unused in (free, also_free):
-            unused.bind(("127.0.0.1", 0))
-            ports.append(unused.getsockname()[1])
+    ports = free_ports(2)
     settings = {
         "workspace": folder / "workspace",
         "data.directory": folder,

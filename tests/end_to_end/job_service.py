@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.free_ports import free_ports
+
 _START_SECONDS = 120
 
 
@@ -24,7 +26,7 @@ def serve_jobs(folder: Path) -> Iterator[str]:
     Yields:
       The value of the configuration's `beam` that has the pipeline run there.
     """
-    jobs, workers = _free_ports(2)
+    jobs, workers = free_ports(2)
     root = str(Path(__file__).parents[2])
     # The pool starts workers by the name `python`, which must be this one.
     path = os.pathsep.join([os.path.dirname(sys.executable), os.environ["PATH"]])
@@ -50,14 +52,6 @@ def serve_jobs(folder: Path) -> Iterator[str]:
             f"{{runner: portable, endpoint: 'localhost:{jobs}', environment_type: EXTERNAL, "
             f"environment_config: 'localhost:{workers}'}}"
         )
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _await_port(port: int) -> None:

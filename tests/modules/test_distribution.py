@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from modules.distribution import ClusterError, is_chief, share_of_worker, training_strategy
+from tests.free_ports import free_ports
 from tests.modules.conftest import SETTINGS
 from tests.modules.small_world import SmallWorld
 
@@ -78,16 +78,6 @@ from modules.trainer import run_fn
 with open(sys.argv[1], "rb") as file:
     run_fn(pickle.load(file))
 """
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("localhost", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 def run_workers(code: str, arguments: list[list[str]]) -> None:

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import grpc
@@ -17,6 +17,7 @@ from google.protobuf import text_format
 from google.protobuf.message import Message
 
 from pipeline.serving.messages import get_model_status_pb2, model_service_pb2_grpc, prediction_service_pb2_grpc
+from tests.free_ports import free_ports
 from tests.serving_contract.configuration import STATES, server_flags
 from tests.serving_contract.contract import Answer, Failure, RpcCase
 from tests.serving_contract.messages import REQUESTS, parse
@@ -146,7 +147,7 @@ def local_server(folder: Path, log: Path) -> Iterator[Server]:
     Raises:
       RuntimeError: if the process ends before it serves.
     """
-    port, rest_port = _free_ports(2)
+    port, rest_port = free_ports(2)
     command = [sys.executable, "-m", "pipeline.serving.server", f"--port={port}", f"--rest_api_port={rest_port}"]
     command += [*server_flags(folder), "--stop_on_end_of_input=true", "--grace_seconds=1"]
     with (
@@ -174,14 +175,6 @@ def _wait_for_port(process: subprocess.Popen[bytes], port: int, log: Path) -> No
         if process.poll() is not None or time.monotonic() > deadline:
             raise RuntimeError(f"the server did not come to listen on port {port}; its log:\n{log.read_text()}")
         time.sleep(0.05)
-
-
-def _free_ports(count: int) -> Sequence[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 def _environment() -> dict[str, str]:
