@@ -44,7 +44,8 @@ class BeamConfig(Section):
     endpoint: str | None = Field(default=None, min_length=1)
     """Flink's REST address (`host:port`), Spark's master URL, or the job service's address."""
     parallelism: int | None = Field(default=None, ge=1)
-    """Parallel tasks on Flink; left out, the cluster's default."""
+    """Worker processes of the direct runner, by default none beside this one, or parallel tasks on Flink, by default as
+    the cluster says."""
     environment_type: Literal["DOCKER", "PROCESS", "EXTERNAL", "LOOPBACK"] | None = None
     """How Python workers are started; left out, Beam's default, which is a container."""
     environment_config: str | None = Field(default=None, min_length=1)
@@ -71,7 +72,7 @@ class BeamConfig(Section):
         allowed = {"runner", "arguments", "setup_file", "worker_image", *_NEEDED[self.runner]}
         if self.runner in ("flink", "spark", "portable"):
             allowed |= {"environment_type", "environment_config"}
-        if self.runner == "flink":
+        if self.runner in ("direct", "flink"):
             allowed.add("parallelism")
         for name in type(self).model_fields:
             if name not in allowed and getattr(self, name) is not None:
@@ -91,8 +92,8 @@ class BeamConfig(Section):
 
     @property
     def brings_code(self) -> bool:
-        """Whether the workers have this package already, in this process or in a pool that was set up with it."""
-        return self.in_process or self.environment_type == "EXTERNAL"
+        """Whether the workers have this package already: on this machine, or in a pool that was set up with it."""
+        return self.runner == "direct" or self.environment_type == "EXTERNAL"
 
     @property
     def ships_code(self) -> bool:
@@ -104,7 +105,9 @@ class BeamConfig(Section):
         arguments: list[str] = []
         if self.runner == "direct":
             given = {argument.split("=")[0] for argument in self.arguments}
-            for default in ("--direct_running_mode=in_memory", "--direct_num_workers=1"):
+            workers = self.parallelism or 1
+            mode = "multi_processing" if workers > 1 else "in_memory"
+            for default in (f"--direct_running_mode={mode}", f"--direct_num_workers={workers}"):
                 if default.split("=")[0] not in given:
                     arguments.append(default)
         else:
@@ -112,7 +115,7 @@ class BeamConfig(Section):
         if self.endpoint is not None:
             arguments.append(f"{_ENDPOINT_ARGUMENTS[self.runner]}={self.endpoint}")
         values = {
-            "parallelism": self.parallelism,
+            "parallelism": self.parallelism if self.runner == "flink" else None,
             "environment_type": self.environment_type,
             "environment_config": self.environment_config,
             "project": self.project,

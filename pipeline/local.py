@@ -133,14 +133,14 @@ def _run_ids(config: PipelineConfig) -> list[str]:
 def _with_worker_code(config: PipelineConfig) -> PipelineConfig:
     """Tells Beam where its workers get this package from, unless the configuration does.
 
-    Workers in other processes install it by its set-up file. Workers inside this process, and those of a pool, have it
-    already; the image named for them is never looked at. Without either, TFX packages itself anew for each Beam
+    Workers elsewhere install it by its set-up file. Those of the direct runner and of a pool have it already; the image
+    named for them is never looked at. Without either, TFX packages itself anew for each Beam
     component, which takes seconds every time.
     """
     if config.beam.ships_code:
         return config
     if config.beam.brings_code:
-        source = "--sdk_container_image=in-process"
+        source = "--sdk_container_image=installed"
     elif SETUP_FILE.is_file():
         source = f"--setup_file={SETUP_FILE}"
     else:

@@ -18,6 +18,13 @@ def test_an_argument_replaces_the_direct_runners_default():
     assert not config.in_process
 
 
+def test_worker_processes_of_the_direct_runner():
+    config = BeamConfig(parallelism=3)
+    assert config.pipeline_arguments() == ("--direct_running_mode=multi_processing", "--direct_num_workers=3")
+    assert config.brings_code and not config.in_process
+    assert BeamConfig(parallelism=1).pipeline_arguments() == BeamConfig().pipeline_arguments()
+
+
 def test_flink_arguments():
     config = BeamConfig(
         runner="flink",
