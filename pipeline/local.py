@@ -134,8 +134,8 @@ def _with_worker_code(config: PipelineConfig) -> PipelineConfig:
     """Tells Beam where its workers get this package from, unless the configuration does.
 
     Workers elsewhere install it by its set-up file. Those of the direct runner and of a pool have it already; the image
-    named for them is never looked at. Without either, TFX packages itself anew for each Beam
-    component, which takes seconds every time.
+    named for them is never looked at. Without either, TFX packages itself anew for each Beam component, which takes
+    seconds every time.
     """
     if config.beam.ships_code:
         return config

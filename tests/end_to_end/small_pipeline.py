@@ -97,10 +97,10 @@ class Run:
         return {node for node, received in self.states.items() if received == state}
 
 
-def run(config: PipelineConfig) -> Run:
-    """Runs a pipeline to its end in this process."""
+def run(config: PipelineConfig, until: str | None = None) -> Run:
+    """Runs a pipeline in this process, to its end or up to a component."""
     artifacts, versions, output = _count_artifacts(config), served(config), io.StringIO()
-    run_locally(config, Console(file=output, width=120))
+    run_locally(config, Console(file=output, width=120), until=until)
     return Run(
         config,
         RunStore(config.metadata_path).report(),

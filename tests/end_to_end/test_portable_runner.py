@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from rich.console import Console
 from tensorflow_metadata.proto.v0 import statistics_pb2
 
-from pipeline.local import run_locally
 from pipeline.run_outputs import outputs_by_node
-from pipeline.runs import RunStore
 from tests.end_to_end.conftest import FirstRuns
 from tests.end_to_end.job_service import serve_jobs
 from tests.end_to_end.small_pipeline import COMPONENTS, Run, make_config, run
@@ -49,12 +45,9 @@ def test_every_component_ran_there(portable: Run):
 
 
 def test_worker_processes_of_the_direct_runner_write_the_same_examples(first_runs: FirstRuns, tmp_path: Path):
-    ours = _folder(first_runs.first, "InteractionExampleGen", "Examples")
     config = make_config(first_runs.folder, f"workspace={tmp_path}", "beam.parallelism=2")
-    run_locally(config, Console(file=io.StringIO()), until="InteractionExampleGen")
-    (run_id,) = RunStore(config.metadata_path).run_ids()
-    outputs = outputs_by_node(config.metadata_path, run_id)["InteractionExampleGen"]
-    (theirs,) = (Path(artifact.uri) for artifact in outputs if artifact.type == "Examples")
+    shared_out = run(config, until="InteractionExampleGen")
+    ours, theirs = (_folder(one, "InteractionExampleGen", "Examples") for one in (first_runs.first, shared_out))
     shards = sorted(file.relative_to(ours) for file in ours.glob("Split-*/*"))
     assert shards
     assert shards == sorted(file.relative_to(theirs) for file in theirs.glob("Split-*/*"))
