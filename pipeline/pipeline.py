@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import pydantic
-from tfx.components import ExampleValidator, StatisticsGen, Transform
+from tfx.components import ExampleValidator, Transform
 from tfx.dsl.components.base.base_component import BaseComponent
 from tfx.dsl.components.base.base_node import BaseNode
 from tfx.dsl.components.common.resolver import Resolver
@@ -38,9 +38,11 @@ from pipeline.components.previous_blessed_model import PreviousBlessedModelStrat
 from pipeline.components.pusher import AtomicPusher
 from pipeline.components.recommender_evaluator import RecommenderEvaluator
 from pipeline.components.recommender_trainer import RecommenderTrainer
+from pipeline.components.recommender_transform import RecommenderTransform
 from pipeline.components.recommender_tuner import RecommenderTuner
 from pipeline.components.server_validator import ServerValidator
 from pipeline.components.span_drift import SpanDrift
+from pipeline.components.statistics_gen import WholeFileStatisticsGen
 from pipeline.components.window_transform import WindowTransform
 from pipeline.config import PipelineConfig
 from pipeline.config_checks import check_against_schema
@@ -194,8 +196,10 @@ def prepare_data(
     catalogue = CatalogueExampleGen(config.data, config.rejected_rows_directory, parameters.data_directory, newest_span)
 
     # Describe the data, for people and for the checks below.
-    interaction_statistics = StatisticsGen(examples=interactions.outputs["examples"]).with_id("InteractionStatistics")
-    catalogue_statistics = StatisticsGen(examples=catalogue.outputs["examples"]).with_id("CatalogueStatistics")
+    interaction_statistics = WholeFileStatisticsGen(examples=interactions.outputs["examples"]).with_id(
+        "InteractionStatistics"
+    )
+    catalogue_statistics = WholeFileStatisticsGen(examples=catalogue.outputs["examples"]).with_id("CatalogueStatistics")
 
     # Brings in the reviewed schema, whose tags decide on everything downstream.
     schema = CuratedSchema(schema_text)
@@ -219,7 +223,7 @@ def prepare_data(
     )
 
     # Learns vocabularies, means and quantiles on the training split and turns raw features into numbers.
-    transform = (WindowTransform if windowed else Transform)(
+    transform = (WindowTransform if windowed else RecommenderTransform)(
         examples=interactions.outputs["examples"],
         schema=schema.outputs["schema"],
         preprocessing_fn="modules.preprocessing.preprocessing_fn",

@@ -10,6 +10,7 @@ import itertools
 import os
 import uuid
 from collections.abc import Iterable
+from types import TracebackType
 
 import apache_beam as beam
 import tensorflow as tf
@@ -46,16 +47,59 @@ class WriteShards(beam.PTransform):
         return batches | "Group" >> beam.GroupByKey() | "Write" >> beam.Map(_write_shard, self._directory)
 
 
+class ShardFile:
+    """A gzipped file of serialized examples that readers of a split do not see yet, as a context manager.
+
+    It lies beside the split's folder, since readers take every file in it, also what an interrupted attempt left.
+
+    Args:
+      directory: the split's folder, which is made if there is none.
+
+    Attributes:
+      path: where it is.
+    """
+
+    def __init__(self, directory: str) -> None:
+        fileio.makedirs(directory)
+        self.path = os.path.join(os.path.dirname(directory.rstrip("/")), f".{uuid.uuid4().hex}.tmp")
+        options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=_COMPRESSION_LEVEL)
+        self._writer = tf.io.TFRecordWriter(self.path, options)
+
+    def __enter__(self) -> ShardFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def write(self, serialized: bytes) -> None:
+        """Adds an example."""
+        self._writer.write(serialized)
+
+    def close(self) -> None:
+        """Completes the file."""
+        self._writer.close()
+
+
+def publish_shard(path: str, prefix: str, shard: int, count: int) -> str:
+    """Gives a complete file its place as a shard; returns its new path.
+
+    Args:
+      path: of a `ShardFile`.
+      prefix: folder of the split and beginning of the name.
+      shard: number of the shard, from 0.
+      count: number of shards.
+    """
+    published = f"{prefix}-{shard:05d}-of-{count:05d}.gz"
+    fileio.rename(path, published, overwrite=True)
+    return published
+
+
 def _write_shard(group: tuple[tuple[int, int], Iterable[list[OrderedExample] | Spilled]], directory: str) -> str:
     (shard, count), batches = group
-    path = os.path.join(directory, f"data_tfrecord-{shard:05d}-of-{count:05d}.gz")
-    # Beside the folder, since readers of a split take every file in it, also what an interrupted attempt left behind.
-    temporary = os.path.join(os.path.dirname(directory.rstrip("/")), f".{uuid.uuid4().hex}.tmp")
-    fileio.makedirs(directory)
-    options = tf.io.TFRecordOptions(compression_type="GZIP", compression_level=_COMPRESSION_LEVEL)
-    with tf.io.TFRecordWriter(temporary, options) as writer:
+    with ShardFile(directory) as file:
         lists = (batch.read() if isinstance(batch, Spilled) else batch for batch in batches)
         for _, serialized in sorted(itertools.chain.from_iterable(lists)):
-            writer.write(serialized)
-    fileio.rename(temporary, path, overwrite=True)
-    return path
+            file.write(serialized)
+    return publish_shard(file.path, os.path.join(directory, "data_tfrecord"), shard, count)

@@ -23,6 +23,7 @@ from tfx.utils import io_utils, json_utils
 from modules.artifact_files import VERDICT_FILE
 from pipeline import gate
 from pipeline.components.latest_pushed_model import has_model
+from pipeline.components.whole_file_examples import read_whole_files
 from pipeline.config import GateConfig
 from pipeline.evaluation_results import read_evaluation
 
@@ -42,7 +43,8 @@ class RecommenderEvaluatorExecutor(Executor):
         """Evaluates, judges, blesses and writes the verdict."""
         baselines = [model for model in input_dict.get(specs.BASELINE_MODEL_KEY) or () if has_model(model)]
         input_dict = {**input_dict, specs.BASELINE_MODEL_KEY: baselines}
-        super().Do(input_dict, output_dict, exec_properties)
+        with read_whole_files():
+            super().Do(input_dict, output_dict, exec_properties)
         uri = artifact_utils.get_single_uri(output_dict[specs.EVALUATION_KEY])
         result = read_evaluation(uri)
         table = gate.judge(GateConfig.model_validate_json(exec_properties[GATE_KEY]), result)

@@ -7,24 +7,26 @@ kept span (see `span_store`), known by what it was made from, and the analyses a
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tensorflow_transform.beam import analyzer_cache
 from tfx import types
-from tfx.components.transform import executor as transform_executor
-from tfx.components.transform.component import Transform
 from tfx.dsl.components.base import executor_spec
 from tfx.dsl.io import fileio
 from tfx.types import artifact_utils, standard_artifacts, standard_component_specs
 from tfx.utils import io_utils
 
 from pipeline.components.analysis_files import ReadEntry, WriteEntry
+from pipeline.components.recommender_transform import (
+    FileByFileProcessor,
+    RecommenderTransform,
+    RecommenderTransformExecutor,
+)
 from pipeline.components.span_store import parts_of
 
 ANALYZER_CACHE_DIRECTORY = "analyzer_cache"
@@ -36,7 +38,7 @@ not, because all that was wanted of them was known."""
 logger = logging.getLogger("marquee.transform")
 
 
-class WindowTransformProcessor(transform_executor.TransformProcessor):
+class WindowTransformProcessor(FileByFileProcessor):
     """Takes each part of a kept span for a data set of its own.
 
     Attributes:
@@ -104,8 +106,10 @@ class WindowTransformProcessor(transform_executor.TransformProcessor):
         return super()._JoinUncachedDatasets(analyze_data_list, optimized_analyze_data_dict, *further, **named)
 
 
-class WindowTransformExecutor(transform_executor.Executor):
+class WindowTransformExecutor(RecommenderTransformExecutor):
     """Transform's executor, with the analyses of the spans that are kept in the workspace."""
+
+    PROCESSOR: ClassVar[type[FileByFileProcessor]] = WindowTransformProcessor
 
     def Do(
         self,
@@ -115,47 +119,31 @@ class WindowTransformExecutor(transform_executor.Executor):
     ) -> None:
         """Analyses and transforms; then keeps the analyses for later windows."""
         settings = json.loads(exec_properties[standard_component_specs.CUSTOM_CONFIG_KEY])
-        store = os.path.join(settings["span_store"], ANALYZER_CACHE_DIRECTORY)
-        cache = artifact_utils.get_single_instance(output_dict[standard_component_specs.UPDATED_ANALYZER_CACHE_KEY])
+        self._store = os.path.join(settings["span_store"], ANALYZER_CACHE_DIRECTORY)
         inputs = dict(input_dict)
-        if fileio.exists(store):
+        if fileio.exists(self._store):
             kept = standard_artifacts.TransformCache()
-            kept.uri = store
+            kept.uri = self._store
             inputs[standard_component_specs.ANALYZER_CACHE_KEY] = [kept]
-        with _processor() as made:
-            super().Do(inputs, output_dict, exec_properties)
-        (processor,) = made
+        super().Do(inputs, output_dict, exec_properties)
+
+    def Finish(self, processor: FileByFileProcessor, output_dict: Mapping[str, list[types.Artifact]]) -> None:
+        """Says what was analysed, and keeps the analyses."""
+        assert isinstance(processor, WindowTransformProcessor)
+        cache = artifact_utils.get_single_instance(output_dict[standard_component_specs.UPDATED_ANALYZER_CACHE_KEY])
         cache.set_int_custom_property(PARTS_ANALYSED, len(processor.analysed))
         cache.set_int_custom_property(PARTS_KEPT, len(processor.kept))
         logger.info(
             "analysed %d parts of spans, %d were known from earlier runs", len(processor.analysed), len(processor.kept)
         )
         for part in processor.analysed:
-            _keep(os.path.join(cache.uri, part), os.path.join(store, part))
+            _keep(os.path.join(cache.uri, part), os.path.join(self._store, part))
 
 
-class WindowTransform(Transform):
+class WindowTransform(RecommenderTransform):
     """Transform for the examples of `data.window`; the custom config holds `span_store`, the folder of kept spans."""
 
     EXECUTOR_SPEC: ClassVar = executor_spec.BeamExecutorSpec(WindowTransformExecutor)
-
-
-@contextlib.contextmanager
-def _processor() -> Iterator[list[WindowTransformProcessor]]:
-    """Has TFX's executor use our processor, which it makes by itself and cannot be given; yields those it makes."""
-    made: list[WindowTransformProcessor] = []
-
-    class Noted(WindowTransformProcessor):
-        def __init__(self) -> None:
-            super().__init__()
-            made.append(self)
-
-    original = transform_executor.TransformProcessor
-    transform_executor.TransformProcessor = Noted
-    try:
-        yield made
-    finally:
-        transform_executor.TransformProcessor = original
 
 
 def _keep(source: str, target: str) -> None:
