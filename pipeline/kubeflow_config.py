@@ -57,3 +57,6 @@ class KubeflowConfig(Section):
     """Whether a component is skipped if it ran before with the same inputs and parameters."""
     report_final_state: bool = True
     """Whether the state in which a run ended is written to `final_states/` in the workspace, also of a failed one."""
+    if_new: bool = False
+    """Whether a run is skipped, but for a look at the files, if the spans are those that the last run that ended well
+    has learned from; needs a `data.directory` of spans. What else is asked of the run does not count."""

@@ -34,6 +34,7 @@ from pipeline.components.earlier_model import EarlierModelStrategy
 from pipeline.components.interaction_example_gen import InteractionExampleGen
 from pipeline.components.latest_pushed_model import LatestPushedModel
 from pipeline.components.latest_search import LatestSearchStrategy
+from pipeline.components.newest_data import RecordNewestData
 from pipeline.components.previous_blessed_model import PreviousBlessedModelStrategy, ServableModelStrategy
 from pipeline.components.pusher import AtomicPusher
 from pipeline.components.recommender_evaluator import RecommenderEvaluator
@@ -56,6 +57,8 @@ HYPERPARAMETERS = "hyperparameters"
 """The Trainer's input for what a search found."""
 BASELINE = "LatestBlessedModel"
 """The node that finds the model to beat."""
+RECORD = "RecordNewestData"
+"""The node that remembers what was learned from, where a run is skipped if nothing new has come."""
 EARLIER_MODEL = "EarlierModel"
 """The node that finds the model whose weights a fit begins with."""
 
@@ -146,6 +149,12 @@ def create_pipeline(
         server_validator,
         pusher,
     ]
+
+    # Remembers, as the last step, what was learned from, so that it is not learned from again.
+    if parameters.data_fingerprint is not None:
+        record = RecordNewestData(fingerprint=parameters.data_fingerprint, workspace=config.workspace)
+        record.add_upstream_nodes([pusher])
+        components.append(record.with_id(RECORD))
     return assemble(config, components, metadata_path)
 
 

@@ -16,14 +16,17 @@ class RuntimeParameters:
       newest_span: number of the newest span to learn from, -1 for the latest; where the folder is one of spans.
       max_epochs: passes over the training split.
       feature_groups: the groups that the model may use, separated by commas.
+      data_fingerprint: what tells the source files apart. Not said at submission, but found by the step that looks
+        whether new data have come; where a run is to be skipped if none have.
     """
 
     data_directory: RuntimeParameter | None = None
     newest_span: RuntimeParameter | None = None
     max_epochs: RuntimeParameter | None = None
     feature_groups: RuntimeParameter | None = None
+    data_fingerprint: RuntimeParameter | None = None
 
-    def all(self) -> list[RuntimeParameter]:
-        """Returns those that there are."""
-        values = [getattr(self, field.name) for field in dataclasses.fields(self)]
+    def said_at_submission(self) -> list[RuntimeParameter]:
+        """Returns those that there are, but for what a step finds."""
+        values = (self.data_directory, self.newest_span, self.max_epochs, self.feature_groups)
         return [value for value in values if value is not None]

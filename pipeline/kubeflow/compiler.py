@@ -21,8 +21,9 @@ from pipeline.components.spans import LATEST, split_directory
 from pipeline.components.table_example_gen import NEWEST_SPAN_KEY
 from pipeline.config import PipelineConfig
 from pipeline.config_files import ConfigError
+from pipeline.kubeflow.only_if_new import DATA_FINGERPRINT, LOOK, run_only_if_new
 from pipeline.kubeflow_config import DEFAULT_RESOURCES, KubeflowConfig, ResourceConfig
-from pipeline.pipeline import BASELINE, EARLIER_MODEL, check_model, create_pipeline
+from pipeline.pipeline import BASELINE, EARLIER_MODEL, RECORD, check_model, create_pipeline
 from pipeline.runtime_parameters import RuntimeParameters
 
 VERTEX_SUFFIX = ".json"
@@ -57,6 +58,11 @@ def compile_pipeline(config: PipelineConfig, output: Path, image: str) -> None:
             "the Kubeflow Pipelines SDK is missing: install the extra `marquee[kubeflow]`"
         ) from error
     parameters = runtime_parameters(config)
+    if config.kubeflow.if_new and parameters.newest_span is None:
+        raise ConfigError(
+            "kubeflow.if_new: received true, but only spans can be new; expected a data.directory such as "
+            f"data/span-{{SPAN}}, received {config.data.directory!r}"
+        )
     for_vertex = output.suffix == VERTEX_SUFFIX
     pipeline = create_pipeline(config, "vertex_metadata" if for_vertex else "serving_folder", parameters=parameters)
     runner = kubeflow_v2_dag_runner.KubeflowV2DagRunner(
@@ -71,6 +77,8 @@ def compile_pipeline(config: PipelineConfig, output: Path, image: str) -> None:
     if not for_vertex:  # Whose jobs say it elsewhere.
         spec["defaultPipelineRoot"] = config.artifact_root
     _set_defaults(spec, parameters)
+    if config.kubeflow.if_new:
+        run_only_if_new(spec, config, image)
     _set_cluster_options(spec, config.kubeflow, runs_drivers=for_vertex)
     # A field that the specification does not know would be refused by the cluster, or worse, ignored.
     json_format.ParseDict(spec, pipeline_spec_pb2.PipelineSpec())
@@ -94,13 +102,14 @@ def runtime_parameters(config: PipelineConfig) -> RuntimeParameters:
         newest_span=RuntimeParameter(NEWEST_SPAN_KEY, int, newest) if folder else None,
         max_epochs=RuntimeParameter(MAX_EPOCHS_KEY, int, max_epochs) if max_epochs is not None else None,
         feature_groups=RuntimeParameter(FEATURE_GROUPS_KEY, str, ",".join(config.features.groups)),
+        data_fingerprint=RuntimeParameter(DATA_FINGERPRINT, str) if config.kubeflow.if_new else None,
     )
 
 
 def _set_defaults(spec: dict[str, Any], parameters: RuntimeParameters) -> None:
     """Puts in the parameters' defaults, and hands the parameters on to the DAG that stands before an exit handler."""
     definitions = spec["root"]["inputDefinitions"]["parameters"]
-    for parameter in parameters.all():
+    for parameter in parameters.said_at_submission():
         definitions[parameter.name]["defaultValue"] = parameter.default
     for task in spec["root"]["dag"]["tasks"].values():
         component = spec["components"][task["componentRef"]["name"]]
@@ -138,7 +147,8 @@ def _set_cluster_options(spec: dict[str, Any], config: KubeflowConfig, runs_driv
                 "backoffFactor": config.retries.backoff_factor,
                 "backoffMaxDuration": f"{config.retries.max_backoff_seconds}s",
             }
-        if not config.cache or (name in (*SOURCES, BASELINE, EARLIER_MODEL) and not runs_drivers):
+        looks_outside = name in (*SOURCES, BASELINE, EARLIER_MODEL) and not runs_drivers
+        if not config.cache or looks_outside or name in (LOOK, RECORD):
             task["cachingOptions"] = {"enableCache": False}
 
 
@@ -168,5 +178,7 @@ def _resources(config: ResourceConfig | None) -> dict[str, Any]:
 
 def _yaml(spec: Mapping[str, Any], parameters: RuntimeParameters) -> str:
     lines = [f"# Pipeline {spec['pipelineInfo']['name']}, compiled by Marquee. Parameters:"]
-    lines += [f"#   {one.name}: {one.ptype.__name__}, {one.default!r} by default" for one in parameters.all()]
+    lines += [
+        f"#   {one.name}: {one.ptype.__name__}, {one.default!r} by default" for one in parameters.said_at_submission()
+    ]
     return "\n".join([*lines, yaml.safe_dump(dict(spec), sort_keys=True)])

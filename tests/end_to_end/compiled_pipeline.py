@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import venv
@@ -90,6 +91,7 @@ class CompiledPipeline:
       root: the pipeline root, a local folder.
       folder: the containers' working directory; must not hold the package's source.
       outputs: artifacts of each task that has run, by its name and theirs.
+      found: output parameters of each task that has run, by its name and theirs.
       states: how each task ended, in the order in which they ran.
     """
 
@@ -98,6 +100,7 @@ class CompiledPipeline:
     root: Path
     folder: Path
     outputs: dict[str, dict[str, list[dict[str, Any]]]] = dataclasses.field(default_factory=dict)
+    found: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     states: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @staticmethod
@@ -146,13 +149,22 @@ class CompiledPipeline:
         definitions = self.spec["root"]["inputDefinitions"]["parameters"]
         values = {name: definition["defaultValue"] for name, definition in definitions.items()}
         for name in names:
-            self._run_task(name, self.spec["components"]["tfx-dag"]["dag"]["tasks"][name], {**values, **parameters})
+            self._run_task(name, self._task(name), {**values, **parameters})
+
+    def _task(self, name: str) -> Mapping[str, Any]:
+        """Returns a task of any of the DAGs."""
+        dags = (component["dag"] for component in self.spec["components"].values() if "dag" in component)
+        return next(dag["tasks"][name] for dag in dags if name in dag["tasks"])
 
     def _run_task(self, name: str, task: Mapping[str, Any], values: Mapping[str, Any]) -> None:
         component = self.spec["components"][task["componentRef"]["name"]]
+        inner = self._parameters(task, values)
+        condition = task.get("triggerPolicy", {}).get("condition")
+        if condition is not None and not _holds(condition, inner):
+            self.states[name] = "SKIPPED"
+            return
         if "dag" in component:
             self.states[name] = "FAILED"
-            inner = self._parameters(task, values)
             for child in _order(component["dag"]["tasks"]):
                 self._run_task(child, component["dag"]["tasks"][child], inner)
             self.states[name] = "SUCCEEDED"
@@ -179,6 +191,8 @@ class CompiledPipeline:
             }
             for key, spec in component.get("outputDefinitions", {}).get("artifacts", {}).items()
         }
+        kinds = component.get("outputDefinitions", {}).get("parameters", {})
+        parameter_files = {key: self.root / name / "parameters" / key for key in kinds}
         inputs = {
             key: {"artifacts": self.outputs[source["producerTask"]][source["outputArtifactKey"]]}
             for key, source in (
@@ -187,7 +201,11 @@ class CompiledPipeline:
         }
         executor_input = {
             "inputs": {"parameterValues": self._parameters(task, values), "artifacts": inputs},
-            "outputs": {"artifacts": outputs, "outputFile": str(output_file)},
+            "outputs": {
+                "artifacts": outputs,
+                "parameters": {key: {"outputFile": str(file)} for key, file in parameter_files.items()},
+                "outputFile": str(output_file),
+            },
         }
         filled = [
             part.replace("{{$}}", json.dumps(executor_input)) for part in [*container["command"], *container["args"]]
@@ -205,6 +223,10 @@ class CompiledPipeline:
         )
         if finished.returncode:
             raise StepError(name, finished.stdout)
+        texts = {key: file.read_text(encoding="utf-8") for key, file in parameter_files.items()}
+        self.found[name] = {
+            key: text if kinds[key]["parameterType"] == "STRING" else json.loads(text) for key, text in texts.items()
+        }
         written = json.loads(output_file.read_text(encoding="utf-8")) if output_file.exists() else {}
         # As the launcher does: what the step said of its artifacts, over what the driver had given it.
         self.outputs[name] = {
@@ -219,6 +241,9 @@ class CompiledPipeline:
         for name, given in task.get("inputs", {}).get("parameters", {}).items():
             if "componentInputParameter" in given:
                 yield name, values[given["componentInputParameter"]]
+            elif "taskOutputParameter" in given:
+                output = given["taskOutputParameter"]
+                yield name, self.found[output["producerTask"]][output["outputParameterKey"]]
             elif "taskFinalStatus" in given:
                 producer = given["taskFinalStatus"]["producerTask"]
                 state = self.states[producer]
@@ -243,5 +268,15 @@ def _needs(task: Mapping[str, Any]) -> Iterator[str]:
     for given in task.get("inputs", {}).get("artifacts", {}).values():
         yield given["taskOutputArtifact"]["producerTask"]
     for given in task.get("inputs", {}).get("parameters", {}).values():
-        if "taskFinalStatus" in given:
-            yield given["taskFinalStatus"]["producerTask"]
+        for kind in ("taskFinalStatus", "taskOutputParameter"):
+            if kind in given:
+                yield given[kind]["producerTask"]
+
+
+def _holds(condition: str, parameters: Mapping[str, Any]) -> bool:
+    """Evaluates the one kind of condition that there is."""
+    match = re.fullmatch(r"inputs\.parameter_values\['(\w+)'\] == true", condition)
+    assert match is not None, condition
+    value = parameters[match[1]]
+    assert isinstance(value, bool), value
+    return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +33,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return install(tmp_path_factory.mktemp("installed"))
 
 
-def _compile(config: PipelineConfig, workspace: Path, data: str) -> Path:
+def _compile(config: PipelineConfig, workspace: Path, data: str, *further: str) -> Path:
     """Compiles the small pipeline over a data directory, and returns the specification's file."""
     output = workspace.parent / f"{workspace.name}.yaml"
     settings = yaml.safe_dump(SMALL_TWO_TOWER, default_flow_style=True)
@@ -41,6 +42,7 @@ def _compile(config: PipelineConfig, workspace: Path, data: str) -> Path:
         f"data.directory={data}",
         f"model.settings={settings}",
         "evaluation.gate={rules: [{metric: ndcg@10, minimum: 0.001}]}",
+        *further,
     ]
     arguments = ["compile", "--config", "synthetic", "--output", str(output)]
     result = CliRunner().invoke(app, [*arguments, *(part for one in overrides for part in ("--set", one))])
@@ -60,14 +62,24 @@ def test_the_package_is_installed_and_not_the_checkout(python: Path, tmp_path: P
     assert Path(finished.stdout.strip()).is_relative_to(python.parents[1])
 
 
+def _span(source: Path, folder: Path) -> Path:
+    """Makes a folder the only span of another."""
+    folder.mkdir()
+    shutil.copytree(source, folder / "span-1")
+    return folder
+
+
 def test_the_compiled_pipeline_pushes_what_a_local_run_pushes(first_runs: FirstRuns, python: Path, tmp_path: Path):
     local = first_runs.first.config
+    data = _span(Path(local.data.directory), tmp_path / "data")
     # What is said at submission counts, not what was compiled.
-    compiled = CompiledPipeline.load(_compile(local, tmp_path / "cluster", "/nowhere"), python, tmp_path / "steps")
-    compiled.run({"data_directory": local.data.directory})
+    file = _compile(local, tmp_path / "cluster", "/nowhere/span-{SPAN}", "kubeflow.if_new=true")
+    compiled = CompiledPipeline.load(file, python, tmp_path / "steps")
+    parameters = {"data_directory": str(data)}
+    compiled.run(parameters)
 
-    expected = {*COMPONENTS, "tfx-dag", "ReportFinalState"}
-    assert compiled.states == dict.fromkeys(expected, "SUCCEEDED")
+    surroundings = {"tfx-dag", "LookForNewData", "run-if-new", "RecordNewestData", "ReportFinalState"}
+    assert compiled.states == dict.fromkeys({*COMPONENTS, *surroundings}, "SUCCEEDED")
     assert compiled.outputs[RESOLVER]["model"][0]["metadata"]["version"] == ""
     (examples,) = compiled.outputs["InteractionExampleGen"]["examples"]
     assert (
@@ -85,11 +97,34 @@ def test_the_compiled_pipeline_pushes_what_a_local_run_pushes(first_runs: FirstR
     np.testing.assert_array_equal(theirs["scores"], ours["scores"])
 
     # The next run compares its model with the one that this run has pushed, here the same.
-    parameters = {"data_directory": local.data.directory}
     compiled.run_again([RESOLVER, "RecommenderEvaluator"], parameters, tmp_path / "second")
     assert compiled.outputs[RESOLVER]["model"][0]["metadata"]["version"] == pushed.name
     verdict = json.loads((tmp_path / "second" / "RecommenderEvaluator" / "evaluation" / VERDICT_FILE).read_text())
     assert verdict["slices"]["overall"]["ndcg@10"]["change"] == 0
+
+    _check_that_runs_without_new_data_are_skipped(file, python, tmp_path, data)
+
+
+def _check_that_runs_without_new_data_are_skipped(file: Path, python: Path, tmp_path: Path, data: Path) -> None:
+    """Runs the pipeline again on the same data, and on other data, of which ingestion can make nothing."""
+    parameters = {"data_directory": str(data)}
+    again = CompiledPipeline.load(file, python, tmp_path / "again")
+    again.run(parameters)
+    assert again.states == {
+        "LookForNewData": "SUCCEEDED",
+        "run-if-new": "SKIPPED",
+        "tfx-dag": "SUCCEEDED",
+        "ReportFinalState": "SUCCEEDED",
+    }
+
+    (data / "span-1" / "items.tsv").write_text("item_id\n")
+    changed = CompiledPipeline.load(file, python, tmp_path / "changed")
+    with pytest.raises(StepError, match="CatalogueExampleGen"):
+        changed.run(parameters)
+    assert changed.states["LookForNewData"] == "SUCCEEDED"
+    # A run that failed has learned nothing: the next one tries again.
+    with pytest.raises(StepError, match="CatalogueExampleGen"):
+        CompiledPipeline.load(file, python, tmp_path / "once_more").run(parameters)
 
 
 def test_a_failed_step_ends_the_run_and_is_reported(first_runs: FirstRuns, python: Path, tmp_path: Path):
