@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 # The TFX line, 1.16 or 1.21. Empty: the newest that fits this machine.
 LINE ?=
-# Passed on to `marquee run`, `marquee bench`, `bench-serving`, `bench-scale` and pytest.
+# Passed on to `marquee run`, `marquee bench`, `bench-serving`, `bench-scale`, `bench-windows` and pytest.
 ARGS ?=
 # Prefix of a command that runs it where the other TFX line fits, over this same folder.
 OTHER_LINE_RUNNER ?=
@@ -21,7 +21,7 @@ IN_PARALLEL = -n 2 --dist loadfile --no-loadscope-reorder
 FAST = not slow and not real_data and (not end_to_end or small_run)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run bench bench-serving bench-scale test lint test-fast test-serving test-other-line \
+.PHONY: help setup run bench bench-serving bench-scale bench-windows test lint test-fast test-serving test-other-line \
   check-manifests check-image clean
 
 help:  ## list the verbs
@@ -42,6 +42,9 @@ bench-serving: setup  ## measure the model server beside the direct call of the 
 
 bench-scale: setup  ## measure how each component grows with the log, e.g. ARGS="--sizes 100000,1000000"
 	$(VENV)/bin/marquee bench-scale $(ARGS)
+
+bench-windows: setup  ## measure what continuous training saves, e.g. ARGS="--families two_tower,transformer"
+	$(VENV)/bin/marquee bench-windows $(ARGS)
 
 test: lint  ## check the code and run every test, e.g. ARGS="-k metrics"
 	$(VENV)/bin/python -m pytest $(IN_PARALLEL) $(ARGS)

@@ -210,6 +210,40 @@ def bench_scale(
 
 
 @app.command(
+    name="bench-windows", epilog="Example: marquee bench-windows --families two_tower,transformer --seeds 1,2,3"
+)
+def bench_windows(
+    config: ConfigOption = DEFAULT_CONFIG,
+    overrides: SetOption = [],  # noqa: B006
+    interactions: Annotated[int, typer.Option(min=1, help="Events in all three spans, about.")] = 300_000,
+    families: Annotated[str, typer.Option(help="Families that are fitted in passes over the data.")] = "two_tower",
+    seeds: Annotated[str, typer.Option(help="Seeds of the fits.")] = "1,2,3",
+    output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
+) -> None:
+    """Measure what continuous training saves, on three spans of an expansion of the data."""
+    from pipeline import window_benchmark
+    from pipeline.benchmark import BenchmarkError
+    from pipeline.datasets.expand import ExpandError
+
+    settings = load_config_or_fail(config, overrides)
+    require_data(settings)
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError as error:
+        raise fail(f"--seeds: expected whole numbers with commas between; received {seeds!r}") from error
+    console = Console()
+    try:
+        figures = window_benchmark.run_window_benchmark(
+            config, overrides, interactions, families.split(","), numbers, console
+        )
+    except (BenchmarkError, ConfigError, ExpandError, DataQualityError, OSError) as error:
+        raise fail(str(error)) from error
+    window_benchmark.print_windows(*figures, console)
+    if output:
+        output.write_text(window_benchmark.to_json(*figures), encoding="utf-8")
+
+
+@app.command(
     name="compile",
     epilog="Example: marquee compile --output recommender.yaml --image registry/marquee:1.0",
 )

@@ -1,7 +1,7 @@
 """How the pipeline grows with its data: seconds, rows per second and peak memory of each component at several sizes.
 
 The data are fractal expansions of the configured ones. Each component runs in a process of its own, in which those
-before it are found in the cache; run as a module, this is that process.
+before it are found in the cache.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 import json
 import math
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.benchmark import measure
+from pipeline.benchmark_run import run_until
 from pipeline.config import load_config
 from pipeline.datasets.expand import expand, overrides
 from pipeline.runs import RunStore
@@ -44,7 +44,8 @@ class ComponentFigures:
       component: its id.
       interactions: rows of the log.
       seconds: from its driver's start to publication.
-      peak_mebibytes: largest resident memory of its process, about 900 of which are TensorFlow and TFX.
+      peak_mebibytes: largest resident memory of its process, or of the largest of its worker processes, about 900 of
+        which are TensorFlow and TFX.
     """
 
     component: str
@@ -87,7 +88,7 @@ def run_scale_benchmark(
             settings = [*TRAINING, *assignments, *overrides(data, directory), f"workspace={folder}/runs"]
             for component in components:
                 with console.status(f"{made.interactions:,} interactions: {component} …"):
-                    process = measure([sys.executable, "-m", __name__, name_or_path, component, *settings])
+                    process = measure(run_until(component, name_or_path, settings))
                 config = load_config(name_or_path, settings)
                 seconds = RunStore(config.metadata_path).report().components[component].seconds
                 figures.append(ComponentFigures(component, made.interactions, seconds, process.peak_mebibytes))
@@ -142,15 +143,3 @@ def print_scale(figures: Sequence[ComponentFigures], console: Console) -> None:
 def to_json(figures: Sequence[ComponentFigures]) -> str:
     """Returns the figures as JSON: a list of objects, with the fields of `ComponentFigures`."""
     return json.dumps([dataclasses.asdict(one) for one in figures], indent=2)
-
-
-def main(arguments: Sequence[str]) -> None:
-    """Runs the pipeline up to a component."""
-    from pipeline.local import run_locally
-
-    name_or_path, component, *assignments = arguments
-    run_locally(load_config(name_or_path, assignments), Console(), until=component)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
