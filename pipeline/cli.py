@@ -181,6 +181,7 @@ def bench_scale(
     overrides: SetOption = [],  # noqa: B006
     sizes: Annotated[str, typer.Option(help="Interactions, about, in ascending order.")] = "100000,1000000,10000000",
     until: Annotated[str, typer.Option(help="The last component to measure.")] = "RecommenderEvaluator",
+    item_copies: Annotated[int, typer.Option(min=1, help="Copies of the catalogue, for large embedding tables.")] = 4,
     output: Annotated[Path | None, typer.Option(help="JSON file for the figures.")] = None,
 ) -> None:
     """Measure how each component grows with the log, on expansions of the data."""
@@ -201,7 +202,7 @@ def bench_scale(
     components = scale_benchmark.COMPONENTS[: scale_benchmark.COMPONENTS.index(until) + 1]
     console = Console()
     try:
-        figures = scale_benchmark.run_scale_benchmark(config, overrides, numbers, components, console)
+        figures = scale_benchmark.run_scale_benchmark(config, overrides, numbers, components, console, item_copies)
     except (BenchmarkError, ExpandError, DataQualityError, OSError) as error:
         raise fail(str(error)) from error
     scale_benchmark.print_scale(figures, console)

@@ -30,7 +30,8 @@ COMPONENTS = (
     "RecommenderTrainer",
     "RecommenderEvaluator",
 )
-EXPANSION = {"item_copies": 4, "seed": 0}
+ITEM_COPIES = 4
+"""Copies of the catalogue, by default."""
 
 # One pass over the data, of a model whose step does not depend on how many titles there are.
 TRAINING = ("model.family=two_tower", "model.settings.max_epochs=1")
@@ -65,6 +66,7 @@ def run_scale_benchmark(
     sizes: Sequence[int],
     components: Sequence[str],
     console: Console,
+    item_copies: int = ITEM_COPIES,
 ) -> list[ComponentFigures]:
     """Runs components on data of several sizes, in a folder of its own, which is removed afterwards.
 
@@ -74,6 +76,7 @@ def run_scale_benchmark(
       sizes: interactions, about, in ascending order.
       components: of `COMPONENTS`, in that order.
       console: where progress and each figure go.
+      item_copies: copies of the catalogue; many of them show what large embedding tables cost.
 
     Raises:
       BenchmarkError: if a component fails.
@@ -84,7 +87,7 @@ def run_scale_benchmark(
         with tempfile.TemporaryDirectory(prefix="marquee-bench-scale-") as folder:
             data = load_config(name_or_path, assignments).data
             directory = Path(folder) / "data"
-            made = expand(data, directory, size, **EXPANSION, console=console)
+            made = expand(data, directory, size, item_copies, seed=0, console=console)
             settings = [*TRAINING, *assignments, *overrides(data, directory), f"workspace={folder}/runs"]
             for component in components:
                 with console.status(f"{made.interactions:,} interactions: {component} …"):
