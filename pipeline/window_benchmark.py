@@ -2,16 +2,18 @@
 
 An expansion of the configured data is cut into three spans of equal size by time. A first run learns from the spans
 1 and 2. Then the spans 2 and 3 are learned from twice: in the workspace of the first run, beginning with its model, and
-in a fresh one. What is compared is the seconds of the components that keep something of a span, and the passes over the
-training split until the fit from nothing has come to its best, which the same validation split tells.
+in a fresh one. What is compared is the seconds of the components that keep something of a span, and the fewest passes
+over the training split that lead to the same validation metric. The learning rate decays over all passes of a fit, so
+each number of passes is a fit of its own.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,12 @@ from pipeline.runs import RunReport, RunStore
 SPANS = 3
 KEEPING = ("InteractionExampleGen", "Transform")
 """Components that keep something of a span."""
+
+GOOD_ENOUGH = 0.99
+"""Share of the best validation metric of the full fit that shorter ones must come to."""
+
+Run = Callable[..., RunReport]
+"""Takes the workspace, the newest span, the last component and further assignments; returns the run's report."""
 
 _TRAINER, _LAST = "RecommenderTrainer", "AtomicPusher"
 # Every model is blessed: whether it is good enough is not what is measured.
@@ -59,24 +67,38 @@ class KeptFigures:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fit:
+    """A fit of some passes.
+
+    Attributes:
+      passes: over the training split, at most; early stopping may end it before.
+      best: best validation NDCG@10.
+      seconds: of the fit, validation included.
+    """
+
+    passes: int
+    best: float
+    seconds: float
+
+
+@dataclasses.dataclass(frozen=True)
 class WarmStartFigures:
-    """One fit from nothing, and the one that began with the weights of the model of spans 1 and 2.
+    """The shortest fits that come to `GOOD_ENOUGH` of the best validation NDCG@10 of a fit from nothing.
 
     Attributes:
       family: of the model.
-      seed: of both fits.
-      cold_best: best validation NDCG@10 of the fit from nothing.
-      cold_passes: passes over the training split until then.
-      warm_best: best validation NDCG@10 of the other.
-      warm_passes: its passes until it had come to `cold_best`; None if it never did.
+      seed: of all fits.
+      full: the fit from nothing with as many passes as configured.
+      cold: the shortest fit from nothing that comes to it.
+      warm: the shortest that begins with the weights of the model of spans 1 and 2; None if none of at most as many
+        passes as configured does.
     """
 
     family: str
     seed: int
-    cold_best: float
-    cold_passes: int
-    warm_best: float
-    warm_passes: int | None
+    full: Fit
+    cold: Fit
+    warm: Fit | None
 
 
 def run_window_benchmark(
@@ -87,7 +109,7 @@ def run_window_benchmark(
     seeds: Sequence[int],
     console: Console,
 ) -> tuple[list[KeptFigures], list[WarmStartFigures]]:
-    """Runs the three runs for each family and seed, in a folder of their own, which is removed afterwards.
+    """Makes the runs for each family and seed, in a folder of their own, which is removed afterwards.
 
     Args:
       name_or_path: the configuration, as for `marquee run`, of data that are not of spans.
@@ -118,18 +140,32 @@ def run_window_benchmark(
 
         for family in families:
             for seed in seeds:
-                model = [f"model.family={family}", f"model.seed={seed}"]
-                run("kept", SPANS - 1, _LAST, *model)
-                warm = run("kept", SPANS, _TRAINER, *model, "model.warm_start={}")
-                cold = run("fresh", SPANS, _TRAINER, *model)
-                if not kept:  # Later runs find these components in the cache.
-                    kept = [
-                        KeptFigures(name, cold.components[name].seconds, warm.components[name].seconds)
-                        for name in KEEPING
-                    ]
-                started.append(compare(family, seed, cold.training, warm.training))
-                console.print(describe(started[-1]), highlight=False, soft_wrap=True)
+                figures, fit = _measure(run, family, seed)
+                kept = kept or figures  # Later runs find these components in the cache.
+                started.append(fit)
+                console.print(describe(fit), highlight=False, soft_wrap=True)
     return kept, started
+
+
+def _measure(run: Run, family: str, seed: int) -> tuple[list[KeptFigures], WarmStartFigures]:
+    """Makes the runs of a family and seed."""
+    model = (f"model.family={family}", f"model.seed={seed}")
+    run("kept", SPANS - 1, _LAST, *model)
+    fresh = run("fresh", SPANS, _TRAINER, *model)
+    kept: list[RunReport] = []
+
+    def fit_warm(passes: int) -> Fit:
+        further = ("model.warm_start={}", f"model.settings.max_epochs={passes}")
+        kept.append(run("kept", SPANS, _TRAINER, *model, *further))
+        return read_fit(family, kept[-1].training, warm=True)
+
+    def fit_cold(passes: int) -> Fit:
+        report = run("fresh", SPANS, _TRAINER, *model, f"model.settings.max_epochs={passes}")
+        return read_fit(family, report.training)
+
+    full = read_fit(family, fresh.training)
+    warm, cold = (shortest(full, fit) for fit in (fit_warm, fit_cold))
+    return compare(fresh, kept[0]), WarmStartFigures(family, seed, full, cold or full, warm)
 
 
 def split_by_time(source: Path, target: Path, data: DataConfig) -> None:
@@ -148,34 +184,49 @@ def split_by_time(source: Path, target: Path, data: DataConfig) -> None:
         folder.mkdir(parents=True)
         start, end = (at * log.num_rows // SPANS for at in (span, span + 1))
         pyarrow.parquet.write_table(log.slice(start, end - start), folder / "interactions-00000-of-00001.parquet")
-        for file in source.glob("[iu]*s.parquet"):
-            (folder / file.name).write_bytes(file.read_bytes())
+        for table in ("items.parquet", *(["users.parquet"] if data.users else [])):
+            shutil.copyfile(source / table, folder / table)
 
 
-def compare(family: str, seed: int, cold: Mapping[str, Any], warm: Mapping[str, Any]) -> WarmStartFigures:
-    """Compares the Trainer's reports of two fits.
+def compare(fresh: RunReport, kept: RunReport) -> list[KeptFigures]:
+    """Compares the seconds of two runs on the same spans."""
+    return [KeptFigures(name, fresh.components[name].seconds, kept.components[name].seconds) for name in KEEPING]
+
+
+def read_fit(family: str, training: Mapping[str, Any], warm: bool = False) -> Fit:
+    """Reads the Trainer's report of a fit.
 
     Raises:
-      BenchmarkError: if a fit has no passes, or the second did not begin with the weights of a model.
+      BenchmarkError: if it had no passes, or did not begin with the weights of a model although it was to.
     """
-    curves = [[float(epoch["validation_ndcg@10"]) for epoch in report["epochs"]] for report in (cold, warm)]
-    if not all(curves):
+    curve = [float(epoch["validation_ndcg@10"]) for epoch in training["epochs"]]
+    if not curve:
         raise BenchmarkError(f"{family} is not fitted in passes over the data; expected a family that is")
-    if warm["start"].get("kind") != "warm":
-        raise BenchmarkError(f"{family} did not begin with the weights of the earlier model: {warm['start']}")
-    cold_curve, warm_curve = curves
-    best = max(cold_curve)
-    reached = next((number for number, value in enumerate(warm_curve, 1) if value >= best), None)
-    return WarmStartFigures(family, seed, best, cold_curve.index(best) + 1, max(warm_curve), reached)
+    if warm and training["start"].get("kind") != "warm":
+        raise BenchmarkError(f"{family} did not begin with the weights of the earlier model: {training['start']}")
+    return Fit(len(curve), max(curve), float(training["fit_seconds"]))
+
+
+def shortest(full: Fit, fit: Callable[[int], Fit]) -> Fit | None:
+    """Returns the first fit of 1, 2, ... passes that is good enough; None if none is.
+
+    Args:
+      full: what the others are measured by.
+      fit: fits with a number of passes.
+    """
+    fits = (fit(passes) for passes in range(1, full.passes + 1))
+    return next((one for one in fits if one.best >= GOOD_ENOUGH * full.best), None)
 
 
 def describe(figures: WarmStartFigures) -> str:
-    """Returns the figures of a fit in one line."""
-    reached = f"after {figures.warm_passes}" if figures.warm_passes else "never"
+    """Returns the figures of a family and seed in one line."""
+    warm = figures.warm
+    reached = (
+        f"{warm.passes} passes ({warm.seconds:.0f} s) from the earlier model" if warm else "never from the earlier one"
+    )
     return (
-        f"{figures.family}, seed {figures.seed}: best validation NDCG@10 {figures.cold_best:.4f} after "
-        f"{figures.cold_passes} passes from nothing; {reached} from the earlier model, whose best is "
-        f"{figures.warm_best:.4f}"
+        f"{figures.family}, seed {figures.seed}: to {GOOD_ENOUGH:.0%} of {figures.full.best:.4f} in "
+        f"{figures.cold.passes} passes ({figures.cold.seconds:.0f} s) from nothing, {reached} from the earlier model"
     )
 
 
@@ -185,21 +236,25 @@ def print_windows(kept: Sequence[KeptFigures], started: Sequence[WarmStartFigure
     table.add_column("component")
     for name in ("fresh s", "kept s", "times as fast"):
         table.add_column(name, justify="right")
-    for one in kept:
-        table.add_row(one.component, f"{one.fresh_seconds:.1f}", f"{one.kept_seconds:.1f}", f"{one.ratio:.2f}")
+    for component in kept:
+        seconds = (component.fresh_seconds, component.kept_seconds)
+        table.add_row(component.component, *(f"{one:.1f}" for one in seconds), f"{component.ratio:.2f}")
     console.print(table)
-    table = Table(title="Passes to the same NDCG@10", title_justify="left", box=None, pad_edge=False)
+    title = f"Passes to {GOOD_ENOUGH:.0%} of the NDCG@10 of the full fit"
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("family")
-    for name in ("seed", "from nothing", "warm", "NDCG@10", "warm best"):
+    for name in ("seed", "NDCG@10", "from nothing", "warm", "from nothing s", "warm s"):
         table.add_column(name, justify="right")
-    for fit in started:
+    for one in started:
+        warm = [str(one.warm.passes), f"{one.warm.seconds:.0f}"] if one.warm else ["never", ""]
         table.add_row(
-            fit.family,
-            str(fit.seed),
-            str(fit.cold_passes),
-            str(fit.warm_passes or "never"),
-            f"{fit.cold_best:.4f}",
-            f"{fit.warm_best:.4f}",
+            one.family,
+            str(one.seed),
+            f"{one.full.best:.4f}",
+            str(one.cold.passes),
+            warm[0],
+            f"{one.cold.seconds:.0f}",
+            warm[1],
         )
     console.print(table)
 

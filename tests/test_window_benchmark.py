@@ -19,36 +19,57 @@ from pipeline.config import load_config
 from pipeline.datasets.expand import expand
 from pipeline.datasets.folder import write_tables
 from pipeline.datasets.synthetic import SyntheticWorld
-from pipeline.window_benchmark import KeptFigures, WarmStartFigures, compare, print_windows, split_by_time
+from pipeline.window_benchmark import (
+    Fit,
+    KeptFigures,
+    WarmStartFigures,
+    print_windows,
+    read_fit,
+    shortest,
+    split_by_time,
+)
 
 WORLD = SyntheticWorld(users=60, items=40, interactions=1500)
 
 
-def _report(*curve: float, kind: str = "warm") -> dict[str, Any]:
-    return {"epochs": [{"validation_ndcg@10": value} for value in curve], "start": {"kind": kind}}
+def _training(*curve: float, kind: str = "warm") -> dict[str, Any]:
+    epochs = [{"validation_ndcg@10": value} for value in curve]
+    return {"epochs": epochs, "start": {"kind": kind}, "fit_seconds": 7.5}
 
 
-def test_passes_are_counted_until_the_best_of_the_fit_from_nothing():
-    figures = compare("gru", 3, _report(0.1, 0.3, 0.2, kind="cold"), _report(0.2, 0.3, 0.4))
-    assert figures == WarmStartFigures("gru", 3, cold_best=0.3, cold_passes=2, warm_best=0.4, warm_passes=2)
-    assert compare("gru", 3, _report(0.1, 0.3), _report(0.2, 0.25)).warm_passes is None
+def test_a_fit_is_as_good_as_its_best_pass():
+    assert read_fit("gru", _training(0.1, 0.3, 0.2, kind="cold")) == Fit(3, 0.3, 7.5)
+    assert read_fit("gru", _training(0.1, 0.3), warm=True) == Fit(2, 0.3, 7.5)
+
+
+def test_the_shortest_fit_that_is_good_enough_is_found_and_no_longer_one_made():
+    made: list[int] = []
+
+    def fit(passes: int) -> Fit:
+        made.append(passes)
+        return Fit(passes, passes / 8, 1.0)
+
+    assert shortest(Fit(5, 0.375, 9.0), fit) == Fit(3, 0.375, 1.0)
+    assert made == [1, 2, 3]
+    assert shortest(Fit(2, 0.375, 9.0), fit) is None
 
 
 def test_what_cannot_be_compared_is_refused():
     with pytest.raises(BenchmarkError, match="ease is not fitted in passes"):
-        compare("ease", 1, _report(), _report())
+        read_fit("ease", _training())
     with pytest.raises(BenchmarkError, match="two_tower did not begin with the weights"):
-        compare("two_tower", 1, _report(0.1), _report(0.1, kind="cold"))
+        read_fit("two_tower", _training(0.1, kind="cold"), warm=True)
 
 
 def test_the_tables_tell_ratios_and_passes():
     output = io.StringIO()
-    fits = [WarmStartFigures("gru", 3, 0.3, 5, 0.4, 2), WarmStartFigures("gru", 4, 0.3, 5, 0.2, None)]
+    full, cold, warm = Fit(6, 0.3, 60.0), Fit(5, 0.298, 50.0), Fit(2, 0.299, 20.0)
+    fits = [WarmStartFigures("gru", 3, full, cold, warm), WarmStartFigures("gru", 4, full, full, None)]
     print_windows([KeptFigures("Transform", 30.0, 20.0)], fits, Console(file=output, width=120))
     lines = [line.split() for line in output.getvalue().splitlines() if line.strip()]
     assert ["Transform", "30.0", "20.0", "1.50"] in lines
-    assert ["gru", "3", "5", "2", "0.3000", "0.4000"] in lines
-    assert ["gru", "4", "5", "never", "0.3000", "0.2000"] in lines
+    assert ["gru", "3", "0.3000", "5", "2", "50", "20"] in lines
+    assert ["gru", "4", "0.3000", "6", "never", "60"] in lines
 
 
 def test_spans_are_equally_large_in_order_of_time_and_lose_nothing(tmp_path: Path):
@@ -88,7 +109,7 @@ def test_wrong_arguments(tmp_path: Path):
 
 @pytest.mark.slow
 def test_the_command_measures_both_runs(tmp_path: Path):
-    settings = "model.settings={max_epochs: 2, batch_size: 256}"
+    settings = "model.settings={max_epochs: 1, batch_size: 256}"
     output = tmp_path / "figures.json"
     result = _run(tmp_path, "--interactions", "3000", "--seeds", "5", "--set", settings, "--output", str(output))
     assert result.exit_code == 0, result.output
@@ -97,5 +118,5 @@ def test_the_command_measures_both_runs(tmp_path: Path):
     assert all(one["fresh_seconds"] > 0 < one["kept_seconds"] for one in figures["kept"])
     (fit,) = figures["warm_starts"]
     assert (fit["family"], fit["seed"]) == ("two_tower", 5)
-    assert 1 <= fit["cold_passes"] <= 2
-    assert 0 < fit["cold_best"] <= 1
+    assert fit["cold"]["passes"] == fit["full"]["passes"] == 1
+    assert 0 < fit["full"]["best"] <= 1
